@@ -1,0 +1,10 @@
+//! What the roles of Convoke agree on: ids, signed messages, the bounded codec, the payout
+//! arithmetic, and the round state machine.
+//!
+//! Nothing here reads a clock, draws randomness, or does input and output: time and bytes come
+//! in as arguments, and what has to be done goes out as values. The same code therefore runs
+//! under real QUIC and under a virtual clock, and anyone can recompute what an aggregator did.
+
+pub mod codec;
+pub mod identity;
+pub mod ids;
