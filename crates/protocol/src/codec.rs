@@ -3,7 +3,7 @@
 //! bincode is complete but no longer maintained. Nothing outside this file names it, and the
 //! encodings of all messages are frozen in `fixtures/`, so it can be replaced here.
 
-use bincode::config::{Configuration, Fixint, LittleEndian, Limit};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -72,7 +72,10 @@ mod tests {
         let mut bytes = encode(&(1u32, "text".to_owned())).unwrap();
         assert_eq!(decode::<(u32, String)>(&bytes).unwrap().0, 1);
         bytes.push(0);
-        assert_eq!(decode::<(u32, String)>(&bytes), Err(CodecError::Trailing(1)));
+        assert_eq!(
+            decode::<(u32, String)>(&bytes),
+            Err(CodecError::Trailing(1))
+        );
         assert!(matches!(
             decode::<(u32, String)>(&bytes[..bytes.len() - 2]),
             Err(CodecError::Malformed(_))
@@ -82,9 +85,15 @@ mod tests {
     #[test]
     fn a_length_that_the_bytes_cannot_hold_is_refused_without_allocating_it() {
         let bytes = u64::MAX.to_le_bytes();
-        assert!(matches!(decode::<Vec<u8>>(&bytes), Err(CodecError::Malformed(_))));
+        assert!(matches!(
+            decode::<Vec<u8>>(&bytes),
+            Err(CodecError::Malformed(_))
+        ));
         let bytes = (MESSAGE_BYTES_MAX as u64 - 9).to_le_bytes();
-        assert!(matches!(decode::<Vec<[u64; 4]>>(&bytes), Err(CodecError::Malformed(_))));
+        assert!(matches!(
+            decode::<Vec<[u64; 4]>>(&bytes),
+            Err(CodecError::Malformed(_))
+        ));
     }
 
     #[test]
@@ -93,7 +102,9 @@ mod tests {
         assert!(encode(&long).is_err());
         assert_eq!(
             decode::<Vec<u8>>(&long),
-            Err(CodecError::TooLong { got: MESSAGE_BYTES_MAX + 1 })
+            Err(CodecError::TooLong {
+                got: MESSAGE_BYTES_MAX + 1
+            })
         );
     }
 }

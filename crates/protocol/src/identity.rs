@@ -202,7 +202,10 @@ mod tests {
             signature.verify(&digest, wallet(2).address()),
             Err(IdentityError::WrongSigner { .. })
         ));
-        assert_ne!(signature.recover(&keccak(&[b"other"])).ok(), Some(wallet(1).address()));
+        assert_ne!(
+            signature.recover(&keccak(&[b"other"])).ok(),
+            Some(wallet(1).address())
+        );
     }
 
     #[test]
@@ -215,7 +218,10 @@ mod tests {
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&twin.to_bytes());
         bytes[64] = if signature.0[64] == 27 { 28 } else { 27 };
-        assert_eq!(Signature(bytes).recover(&digest), Err(IdentityError::Malformed));
+        assert_eq!(
+            Signature(bytes).recover(&digest),
+            Err(IdentityError::Malformed)
+        );
         let mut bad = signature;
         bad.0[64] = 26;
         assert_eq!(bad.recover(&digest), Err(IdentityError::Malformed));
@@ -223,6 +229,9 @@ mod tests {
 
     #[test]
     fn zero_is_no_key() {
-        assert!(matches!(Wallet::from_bytes(&[0; 32]), Err(IdentityError::SecretKey)));
+        assert!(matches!(
+            Wallet::from_bytes(&[0; 32]),
+            Err(IdentityError::SecretKey)
+        ));
     }
 }

@@ -119,16 +119,12 @@ impl Address {
 }
 
 /// A training job, as the contract numbers it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(pub u64);
 
 /// A round of a task; the first is 1.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoundId(pub u32);
 
@@ -248,9 +244,7 @@ impl fmt::Display for RoundId {
 }
 
 /// What a node does in a task. The numbers are those of the staking contract.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Trains on private data and sends one update a round.
@@ -349,13 +343,19 @@ mod tests {
     fn amounts_are_strings_in_json() {
         let json = serde_json::to_string(&Amount(u128::MAX)).unwrap();
         assert_eq!(json, format!("\"{}\"", u128::MAX));
-        assert_eq!(serde_json::from_str::<Amount>(&json).unwrap(), Amount(u128::MAX));
+        assert_eq!(
+            serde_json::from_str::<Amount>(&json).unwrap(),
+            Amount(u128::MAX)
+        );
     }
 
     #[test]
     fn shares_round_down_without_overflow() {
         assert_eq!(Amount(10).share_down(1, 3), Amount(3));
-        assert_eq!(Amount(u128::MAX).share_down(u128::MAX, u128::MAX), Amount(u128::MAX));
+        assert_eq!(
+            Amount(u128::MAX).share_down(u128::MAX, u128::MAX),
+            Amount(u128::MAX)
+        );
         assert_eq!(Amount(5).share_down(1, 0), Amount::ZERO);
     }
 }

@@ -6,5 +6,14 @@
 //! under real QUIC and under a virtual clock, and anyone can recompute what an aggregator did.
 
 pub mod codec;
+pub mod cohort;
+pub mod held_out;
 pub mod identity;
 pub mod ids;
+pub mod message;
+pub mod payout;
+pub mod refusal;
+pub mod round;
+pub mod scores;
+pub mod task;
+pub mod update;

@@ -1,0 +1,108 @@
+//! Why an update is refused. Each refusal names one trainer and one reason; nobody else is
+//! punished for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Address, BlobHash};
+
+/// The reason, with what was found and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Trained from another checkpoint than the round's.
+    #[error("stale: based on checkpoint {got}, the round starts from {expected}")]
+    Stale {
+        /// The base in the header.
+        got: BlobHash,
+        /// The round's base.
+        expected: BlobHash,
+    },
+    /// The blob cannot be a delta of this model.
+    #[error("the delta has {got} bytes, the checkpoint {expected}")]
+    DeltaLength {
+        /// Length announced.
+        got: u64,
+        /// Length of the round's base checkpoint, whose layout the delta must have.
+        expected: u64,
+    },
+    /// Tensor names, types or shapes differ from the checkpoint's.
+    #[error("the delta's tensors are not the model's: {0}")]
+    Layout(String),
+    /// A value is NaN or infinite.
+    #[error("the delta's value {index} is {value}")]
+    NotFinite {
+        /// Index of the first such value in the flat delta.
+        index: u64,
+        /// `NaN`, `inf` or `-inf`.
+        value: String,
+    },
+    /// No examples claimed.
+    #[error("trained on no examples")]
+    NoExamples,
+    /// Two different updates were signed for one round.
+    #[error("two different updates were signed for this round")]
+    Equivocation,
+    /// The very delta that another trainer committed to earlier.
+    #[error("a copy of the delta of {of}")]
+    Copy {
+        /// Who was first.
+        of: Address,
+    },
+    /// The delta is next to nothing beside the others': 64 nᵢ < median n.
+    #[error("the delta is next to nothing (a {ratio_ppm}-millionth of the median energy)")]
+    NoWork {
+        /// nᵢ over the median n, in millionths.
+        ratio_ppm: u64,
+    },
+    /// Agrees with others more than honest trainers do: q D / d above twice its median.
+    #[error(
+        "agrees with other updates {energy_percent}% as much as the median update, at most 200% is plausible"
+    )]
+    Colluding {
+        /// q D / d over its median, in percent.
+        energy_percent: u64,
+    },
+    /// Points away from the other updates, or across them as noise does.
+    #[error(
+        "does not point where the others do (cosine {cosine_milli}/1000, at least {least_milli}/1000)"
+    )]
+    Misaligned {
+        /// Cosine with the sum of the other kept updates, in thousandths.
+        cosine_milli: i64,
+        /// The smallest that is accepted.
+        least_milli: i64,
+    },
+    /// The validators' held-out data shows no gain from it.
+    #[error(
+        "no gain on the validators' held-out data ({gain_micros} millionths of a nat, at least {least_micros})"
+    )]
+    NoGain {
+        /// Combined held-out gain; negative if the update does harm.
+        gain_micros: i64,
+        /// The smallest that is accepted.
+        least_micros: i64,
+    },
+    /// Validators holding most of the stake could not evaluate it.
+    #[error("the validators could not evaluate it")]
+    NotEvaluable,
+}
+
+impl Refusal {
+    /// A stable word for the reason, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Stale { .. } => "stale",
+            Self::DeltaLength { .. } => "delta_length",
+            Self::Layout(_) => "layout",
+            Self::NotFinite { .. } => "not_finite",
+            Self::NoExamples => "no_examples",
+            Self::Equivocation => "equivocation",
+            Self::Copy { .. } => "copy",
+            Self::NoWork { .. } => "no_work",
+            Self::Colluding { .. } => "colluding",
+            Self::Misaligned { .. } => "misaligned",
+            Self::NoGain { .. } => "no_gain",
+            Self::NotEvaluable => "not_evaluable",
+        }
+    }
+}

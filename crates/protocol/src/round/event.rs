@@ -1,0 +1,111 @@
+//! What can happen to a round. Every accepted event is logged by the driver.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Address, Amount, BlobHash, Digest, Role};
+use crate::refusal::Refusal;
+use crate::scores::ScoreSheet;
+use crate::update::SignedUpdate;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// The driver came back after a stop: nobody is blamed for silence meanwhile.
+    Restarted,
+    /// A node is connected, its identity proven and its stake looked up.
+    Joined {
+        /// Who.
+        address: Address,
+        /// As what.
+        role: Role,
+        /// Its stake in this task.
+        stake: Amount,
+    },
+    /// A node's connection is gone.
+    Left {
+        /// Who.
+        address: Address,
+    },
+    /// Answer to [`super::Effect::DrawSeed`].
+    SeedDrawn {
+        /// A hash that nobody could choose.
+        seed: Digest,
+    },
+    /// A trainer has done some work, or a part of its delta has arrived.
+    Progressed {
+        /// Who.
+        trainer: Address,
+        /// Steps done.
+        step: u32,
+        /// Steps in all.
+        steps: u32,
+    },
+    /// A trainer announces its update. The signature is checked here.
+    UpdateAnnounced(SignedUpdate),
+    /// A delta has arrived whole, and its tensors are sound.
+    DeltaStored {
+        /// Whose.
+        trainer: Address,
+        /// Which.
+        delta: BlobHash,
+    },
+    /// A delta has arrived and is not sound.
+    DeltaRefused {
+        /// Whose.
+        trainer: Address,
+        /// Which.
+        delta: BlobHash,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// Answer to [`super::Effect::Filter`]: one verdict for each update, in the same order.
+    Filtered {
+        /// The verdicts.
+        verdicts: Vec<Verdict>,
+    },
+    /// A validator commits to its scores.
+    ScoresCommitted {
+        /// Who.
+        validator: Address,
+        /// To what.
+        commitment: Digest,
+    },
+    /// A validator reveals its scores.
+    ScoresRevealed {
+        /// Who.
+        validator: Address,
+        /// The scores.
+        sheet: ScoreSheet,
+        /// The commitment's salt.
+        salt: [u8; 32],
+    },
+    /// A validator's own machine failed.
+    ValidatorFailed {
+        /// Who.
+        validator: Address,
+    },
+    /// Answer to [`super::Effect::Aggregate`].
+    Aggregated {
+        /// The new checkpoint.
+        checkpoint: BlobHash,
+    },
+    /// Answer to [`super::Effect::SubmitResult`].
+    ResultRecorded,
+    /// Answer to [`super::Effect::CloseTask`].
+    TaskClosed,
+}
+
+/// What the filter says of one update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whose.
+    pub trainer: Address,
+    /// Millionths that the delta is scaled by.
+    pub clip_ppm: u32,
+    /// Agreement with the other kept updates; 0 for refused ones.
+    pub alignment: u64,
+    /// Why it is refused, or `None` if it is kept.
+    pub refusal: Option<Refusal>,
+}

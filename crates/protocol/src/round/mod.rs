@@ -1,0 +1,401 @@
+//! The round state machine: events and the time go in, effects come out.
+//!
+//! ```text
+//!        ┌──────────────────────── retry ◀──────────────┐
+//!        ▼                                              │
+//!   ┌────────┐   ┌───────┐   ┌────────┐   ┌──────────┐  │  ┌────────┐   ┌────────┐
+//! ─▶│  Open  │──▶│ Train │──▶│ Filter │──▶│ Validate │──┴─▶│ Commit │──▶│ Settle │──┬─▶ Finished
+//!   └────────┘   └───────┘   └────────┘   └──────────┘     └────────┘   └────────┘  │
+//!        ▲           └── too few updates: retry                             next round
+//!        └──────────────────────────────────────────────────────────────────────────┘
+//!   retries used up, or too few nodes for too long ──▶ Failed
+//! ```
+//!
+//! Deterministic: the same events at the same times give the same state and the same effects,
+//! so a driver that logs every event before it carries out the effects can be killed at any
+//! moment, replay its log, and go on. A refused event changes nothing.
+
+mod commit;
+mod effect;
+mod ended;
+mod event;
+mod fault;
+mod filter;
+mod members;
+mod open;
+mod settle;
+mod train;
+mod validate;
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+pub use self::effect::Effect;
+pub use self::event::{Event, Verdict};
+pub use self::fault::Fault;
+pub use self::members::{MEMBERS_MAX, Member, Members};
+use crate::codec;
+use crate::identity::keccak;
+use crate::ids::{Address, BlobHash, Digest, Millis, RoundId, TaskId};
+use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
+use crate::payout::PayoutDomain;
+use crate::task::TaskSpec;
+
+/// What never changes during a task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Setup {
+    /// The task's number.
+    pub task: TaskId,
+    /// The task file.
+    pub spec: TaskSpec,
+    /// The contract that pays, for signatures and payouts.
+    pub domain: PayoutDomain,
+    /// Who aggregates.
+    pub aggregator: Address,
+    /// The initial checkpoint.
+    pub initial: BlobHash,
+    /// Length of every checkpoint and delta, in bytes.
+    pub checkpoint_bytes: u64,
+}
+
+/// A task under way: all of its rounds, one after the other.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    setup: Setup,
+    members: Members,
+    round: RoundId,
+    attempt: u32,
+    base: BlobHash,
+    phase: Phase,
+    now: Millis,
+    history: VecDeque<RoundReport>,
+    #[serde(skip)]
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+enum Phase {
+    Open(open::Open),
+    Train(train::Train),
+    Filter(filter::Filter),
+    Validate(validate::Validate),
+    Commit(commit::Commit),
+    Settle(settle::Settle),
+    Finished(ended::Finished),
+    Failed(ended::Failed),
+}
+
+/// Where a phase leads.
+enum Next {
+    Phase(Phase),
+    /// The same round again, from the start.
+    Retry(String),
+    /// The round is settled: the next one starts from this checkpoint.
+    Settled(BlobHash),
+}
+
+/// What a phase may read, and where its effects go.
+struct Context<'a> {
+    setup: &'a Setup,
+    members: &'a Members,
+    round: RoundId,
+    base: BlobHash,
+    attempt: u32,
+    now: Millis,
+    effects: &'a mut VecDeque<Effect>,
+}
+
+impl Context<'_> {
+    fn announce(&mut self, notice: Notice) {
+        self.effects.push_back(Effect::Announce(notice));
+    }
+
+    fn tell(&mut self, to: Address, order: crate::message::Order) {
+        self.effects.push_back(Effect::Tell { to, order });
+    }
+
+    fn demand(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+}
+
+impl Run {
+    /// A task before its first round, waiting for nodes.
+    #[must_use]
+    pub fn new(setup: Setup, now: Millis) -> Self {
+        let mut run = Self {
+            members: Members::default(),
+            round: RoundId::FIRST,
+            attempt: 1,
+            base: setup.initial,
+            phase: Phase::Open(open::Open::new(now)),
+            now,
+            history: VecDeque::new(),
+            effects: VecDeque::new(),
+            setup,
+        };
+        run.announce_phase(Vec::new());
+        run
+    }
+
+    /// Feeds one event. `now` is milliseconds since the Unix epoch; a step back of the clock
+    /// is read as no time having passed.
+    ///
+    /// # Errors
+    /// The sender's [`Fault`]; the run is then unchanged.
+    pub fn handle(&mut self, now: Millis, event: &Event) -> Result<(), Fault> {
+        let now = now.max(self.now);
+        self.members.check(event)?;
+        let mut effects = std::mem::take(&mut self.effects);
+        // Phases see the membership as it will be; it is put back if they refuse the event.
+        let before = self.members.apply(event);
+        let mut cx = Context {
+            setup: &self.setup,
+            members: &self.members,
+            round: self.round,
+            base: self.base,
+            attempt: self.attempt,
+            now,
+            effects: &mut effects,
+        };
+        let outcome = match &mut self.phase {
+            Phase::Open(phase) => phase.handle(&mut cx, event),
+            Phase::Train(phase) => phase.handle(&mut cx, event),
+            Phase::Filter(phase) => phase.handle(&mut cx, event),
+            Phase::Validate(phase) => phase.handle(&mut cx, event),
+            Phase::Commit(phase) => phase.handle(&mut cx, event),
+            Phase::Settle(phase) => phase.handle(&mut cx, event),
+            Phase::Finished(phase) => phase.handle(&mut cx, event),
+            Phase::Failed(phase) => phase.handle(&mut cx, event),
+        };
+        if let Some(notice) = self.members.notice(event) {
+            effects.push_back(Effect::Announce(notice));
+        }
+        self.effects = effects;
+        match outcome {
+            Ok(next) => {
+                self.now = now;
+                self.advance(next);
+                Ok(())
+            }
+            Err(fault) => {
+                self.members.restore(before);
+                Err(fault)
+            }
+        }
+    }
+
+    /// What the driver must do next, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Drops the effects of replayed events, and demands anew what the present phase waits
+    /// for from the driver itself. What it waits for from nodes is asked again as they rejoin.
+    pub fn resume(&mut self) {
+        self.effects.clear();
+        let effects = &mut self.effects;
+        match &self.phase {
+            Phase::Open(phase) => phase.resume(effects),
+            Phase::Filter(phase) => phase.resume(effects),
+            Phase::Commit(phase) => phase.resume(self.base, effects),
+            Phase::Settle(phase) => phase.resume(self.round, effects),
+            Phase::Finished(phase) => phase.resume(effects),
+            Phase::Train(_) | Phase::Validate(_) | Phase::Failed(_) => {}
+        }
+    }
+
+    /// When to feed [`Event::Tick`] if nothing else happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        match &self.phase {
+            Phase::Open(phase) => phase.deadline(&self.setup.spec, self.round),
+            Phase::Train(phase) => phase.deadline(&self.setup.spec),
+            Phase::Validate(phase) => Some(phase.deadline()),
+            Phase::Filter(_)
+            | Phase::Commit(_)
+            | Phase::Settle(_)
+            | Phase::Finished(_)
+            | Phase::Failed(_) => None,
+        }
+    }
+
+    /// The present phase.
+    #[must_use]
+    pub fn phase(&self) -> PhaseName {
+        match &self.phase {
+            Phase::Open(_) => PhaseName::Open,
+            Phase::Train(_) => PhaseName::Train,
+            Phase::Filter(_) => PhaseName::Filter,
+            Phase::Validate(_) => PhaseName::Validate,
+            Phase::Commit(_) => PhaseName::Commit,
+            Phase::Settle(_) => PhaseName::Settle,
+            Phase::Finished(_) => PhaseName::Finished,
+            Phase::Failed(_) => PhaseName::Failed,
+        }
+    }
+
+    /// The round under way; after the end, the last one.
+    #[must_use]
+    pub fn round(&self) -> RoundId {
+        self.round
+    }
+
+    /// How often the round has been tried, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The latest checkpoint.
+    #[must_use]
+    pub fn base(&self) -> BlobHash {
+        self.base
+    }
+
+    /// What never changes.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Enrolled nodes.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Reports of the latest rounds, oldest first, at most [`HISTORY_MAX`].
+    pub fn history(&self) -> impl Iterator<Item = &RoundReport> {
+        self.history.iter()
+    }
+
+    /// Why the task failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Failed(failed) => Some(failed.reason()),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match &self.phase {
+            Phase::Finished(finished) => finished.is_closed(),
+            Phase::Failed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether `delta` is what `trainer` may send now.
+    #[must_use]
+    pub fn expects_delta(&self, trainer: Address, delta: &BlobHash) -> bool {
+        matches!(&self.phase, Phase::Train(train) if train.expects(trainer, delta))
+    }
+
+    /// Whether a member may read `blob` now: the round's base, or a candidate under validation.
+    #[must_use]
+    pub fn shares_blob(&self, blob: &BlobHash) -> bool {
+        let known = self
+            .history
+            .iter()
+            .any(|report| report.checkpoint == *blob || report.base == *blob);
+        let candidate = matches!(&self.phase, Phase::Validate(v) if v.has_candidate(blob));
+        *blob == self.base || known || candidate
+    }
+
+    /// A digest of the whole state: equal digests mean equal futures.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        // History is bounded, so a state fits; an error would itself be deterministic.
+        let bytes = codec::encode(self).unwrap_or_default();
+        keccak(&[&bytes])
+    }
+
+    fn advance(&mut self, next: Option<Next>) {
+        let Some(next) = next else { return };
+        match next {
+            Next::Phase(phase) => self.enter(phase),
+            Next::Retry(reason) => self.retry(reason),
+            Next::Settled(checkpoint) => self.next_round(checkpoint),
+        }
+    }
+
+    fn retry(&mut self, reason: String) {
+        if self.attempt >= self.setup.spec.timing.attempts_max {
+            let reason = format!(
+                "round {} failed {} times: {reason}",
+                self.round, self.attempt
+            );
+            self.enter(Phase::Failed(ended::Failed::new(reason)));
+            return;
+        }
+        self.attempt += 1;
+        let round = self.round;
+        self.effects
+            .push_back(Effect::Announce(Notice::RoundRetried { round, reason }));
+        self.enter(Phase::Open(open::Open::new(self.now)));
+    }
+
+    fn next_round(&mut self, checkpoint: BlobHash) {
+        self.base = checkpoint;
+        if self.round.0 >= self.setup.spec.rounds {
+            self.enter(Phase::Finished(ended::Finished::new()));
+            return;
+        }
+        self.round = self.round.next();
+        self.attempt = 1;
+        self.enter(Phase::Open(open::Open::new(self.now)));
+    }
+
+    /// Makes `phase` the present one and lets it begin, which may lead on at once.
+    fn enter(&mut self, phase: Phase) {
+        if let (Phase::Commit(_), Phase::Settle(settle)) = (&self.phase, &phase) {
+            self.history.push_back(settle.report().clone());
+            if self.history.len() > HISTORY_MAX {
+                self.history.pop_front();
+            }
+        }
+        self.phase = phase;
+        let cohort = match &self.phase {
+            Phase::Train(train) => train.cohort().to_vec(),
+            _ => Vec::new(),
+        };
+        self.announce_phase(cohort);
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut cx = Context {
+            setup: &self.setup,
+            members: &self.members,
+            round: self.round,
+            base: self.base,
+            attempt: self.attempt,
+            now: self.now,
+            effects: &mut effects,
+        };
+        let next = match &mut self.phase {
+            Phase::Open(phase) => phase.begin(&mut cx),
+            Phase::Train(phase) => phase.begin(&mut cx),
+            Phase::Filter(phase) => phase.begin(&mut cx),
+            Phase::Validate(phase) => phase.begin(&mut cx),
+            Phase::Commit(phase) => phase.begin(&mut cx),
+            Phase::Settle(phase) => phase.begin(&mut cx),
+            Phase::Finished(phase) => phase.begin(&mut cx),
+            Phase::Failed(phase) => phase.begin(&mut cx),
+        };
+        self.effects = effects;
+        self.advance(next);
+    }
+
+    fn announce_phase(&mut self, cohort: Vec<Address>) {
+        let notice = Notice::PhaseBegan {
+            round: self.round,
+            attempt: self.attempt,
+            phase: self.phase(),
+            cohort,
+        };
+        self.effects.push_back(Effect::Announce(notice));
+    }
+}

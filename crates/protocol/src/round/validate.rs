@@ -1,0 +1,278 @@
+//! Validate: validators score the candidates on their own held-out data, commit by hash, and
+//! reveal once all commitments are in.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::commit::Commit;
+use super::filter::Record;
+use super::open::seconds;
+use super::{Context, Event, Fault, Next, Phase};
+use crate::ids::{Address, Amount, BlobHash, Digest, Millis, Role};
+use crate::message::{Candidate, Notice, Order, PhaseName};
+use crate::scores::{self, ScoreSheet};
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Validate {
+    candidates: Vec<Candidate>,
+    record: Record,
+    /// Validators asked to score, with the stakes they had when asked.
+    panel: BTreeMap<Address, Panelist>,
+    stage: Stage,
+    deadline: Millis,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Panelist {
+    stake: Amount,
+    commitment: Option<Digest>,
+    sheet: Option<ScoreSheet>,
+    failed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum Stage {
+    Commit,
+    Reveal,
+}
+
+impl Validate {
+    pub(super) fn new(candidates: Vec<Candidate>, record: Record, cx: &Context<'_>) -> Self {
+        let panelist = |stake| Panelist {
+            stake,
+            commitment: None,
+            sheet: None,
+            failed: false,
+        };
+        let panel = cx
+            .members
+            .present(Role::Validator)
+            .map(|(address, stake)| (address, panelist(stake)))
+            .collect();
+        Self {
+            candidates,
+            record,
+            panel,
+            stage: Stage::Commit,
+            deadline: Self::due(cx),
+        }
+    }
+
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        if self.panel.is_empty() {
+            return Some(Next::Retry("no validator is connected".into()));
+        }
+        for validator in self.panel.keys() {
+            cx.tell(*validator, self.score_order(cx));
+        }
+        None
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        event: &Event,
+    ) -> Result<Option<Next>, Fault> {
+        match event {
+            Event::Tick | Event::Left { .. } => {}
+            Event::Joined { address, .. } => self.rejoin(cx, *address),
+            Event::Restarted => self.deadline = Self::due(cx),
+            Event::ScoresCommitted {
+                validator,
+                commitment,
+            } => {
+                self.commit(cx, *validator, *commitment)?;
+            }
+            Event::ScoresRevealed {
+                validator,
+                sheet,
+                salt,
+            } => {
+                self.reveal(cx, *validator, sheet, salt)?;
+            }
+            Event::ValidatorFailed { validator } => self.fail(cx, *validator)?,
+            _ => return Err(Fault::WrongPhase(PhaseName::Validate)),
+        }
+        Ok(self.advance(cx))
+    }
+
+    pub(super) fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
+    pub(super) fn has_candidate(&self, blob: &BlobHash) -> bool {
+        self.candidates
+            .iter()
+            .any(|candidate| candidate.delta == *blob)
+    }
+
+    fn due(cx: &Context<'_>) -> Millis {
+        cx.now.after(seconds(cx.setup.spec.timing.score_timeout_s))
+    }
+
+    fn score_order(&self, cx: &Context<'_>) -> Order {
+        Order::Score {
+            round: cx.round,
+            base: cx.base,
+            candidates: self.candidates.clone(),
+        }
+    }
+
+    fn rejoin(&self, cx: &mut Context<'_>, address: Address) {
+        let Some(panelist) = self.panel.get(&address) else {
+            return;
+        };
+        match self.stage {
+            Stage::Commit if panelist.commitment.is_none() => {
+                let order = self.score_order(cx);
+                cx.tell(address, order);
+            }
+            Stage::Reveal if panelist.commitment.is_some() && panelist.sheet.is_none() => {
+                cx.tell(address, Order::Reveal { round: cx.round });
+            }
+            Stage::Commit | Stage::Reveal => {}
+        }
+    }
+
+    fn commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        validator: Address,
+        commitment: Digest,
+    ) -> Result<(), Fault> {
+        cx.members.expect(validator, Role::Validator)?;
+        if self.stage != Stage::Commit {
+            return Err(Fault::WrongPhase(PhaseName::Validate));
+        }
+        let panelist = self
+            .panel
+            .get_mut(&validator)
+            .ok_or(Fault::NotInCohort(validator))?;
+        match panelist.commitment {
+            Some(earlier) if earlier == commitment => return Err(Fault::Unchanged),
+            Some(_) => return Err(Fault::CommittedOtherwise(validator)),
+            None => panelist.commitment = Some(commitment),
+        }
+        panelist.failed = false;
+        cx.announce(Notice::ScoresCommitted {
+            round: cx.round,
+            validator,
+        });
+        Ok(())
+    }
+
+    fn reveal(
+        &mut self,
+        cx: &mut Context<'_>,
+        validator: Address,
+        sheet: &ScoreSheet,
+        salt: &[u8; 32],
+    ) -> Result<(), Fault> {
+        if self.stage != Stage::Reveal {
+            return Err(Fault::WrongPhase(PhaseName::Validate));
+        }
+        let panelist = self
+            .panel
+            .get(&validator)
+            .ok_or(Fault::NotInCohort(validator))?;
+        let committed = panelist.commitment.ok_or(Fault::NoCommitment(validator))?;
+        if panelist.sheet.is_some() {
+            return Err(Fault::Unchanged);
+        }
+        // The cheap comparisons first: they bound what is hashed.
+        if !self.is_about_this(cx, sheet) || scores::commitment(validator, sheet, salt) != committed
+        {
+            return Err(Fault::RevealMismatch(validator));
+        }
+        if let Some(panelist) = self.panel.get_mut(&validator) {
+            panelist.sheet = Some(sheet.clone());
+        }
+        cx.announce(Notice::ScoresRevealed {
+            round: cx.round,
+            validator,
+        });
+        Ok(())
+    }
+
+    fn is_about_this(&self, cx: &Context<'_>, sheet: &ScoreSheet) -> bool {
+        sheet.task == cx.setup.task
+            && sheet.round == cx.round
+            && sheet.candidates.len() == self.candidates.len()
+            && sheet
+                .candidates
+                .iter()
+                .zip(&self.candidates)
+                .all(|(s, c)| s.trainer == c.trainer)
+    }
+
+    fn fail(&mut self, cx: &mut Context<'_>, validator: Address) -> Result<(), Fault> {
+        let panelist = self
+            .panel
+            .get_mut(&validator)
+            .ok_or(Fault::NotInCohort(validator))?;
+        if panelist.failed || panelist.commitment.is_some() {
+            return Err(Fault::Unchanged);
+        }
+        panelist.failed = true;
+        cx.announce(Notice::ValidatorFailed {
+            round: cx.round,
+            validator,
+        });
+        Ok(())
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        let due = cx.now >= self.deadline;
+        let committed = |p: &Panelist| p.commitment.is_some();
+        match self.stage {
+            Stage::Commit => {
+                let all = self.panel.values().all(|p| committed(p) || p.failed);
+                if !due && !all {
+                    return None;
+                }
+                if !self.panel.values().any(committed) {
+                    return Some(Next::Retry("no validator committed to scores".into()));
+                }
+                self.begin_reveal(cx);
+                None
+            }
+            Stage::Reveal => {
+                let mut awaited = self.panel.values().filter(|p| committed(p));
+                let all = awaited.all(|p| p.sheet.is_some());
+                (due || all).then(|| self.conclude())
+            }
+        }
+    }
+
+    fn begin_reveal(&mut self, cx: &mut Context<'_>) {
+        self.stage = Stage::Reveal;
+        self.deadline = Self::due(cx);
+        for (validator, panelist) in &self.panel {
+            if panelist.commitment.is_some() {
+                cx.tell(*validator, Order::Reveal { round: cx.round });
+            }
+        }
+    }
+
+    fn conclude(&mut self) -> Next {
+        let revealed: Vec<_> = self
+            .panel
+            .iter()
+            .filter_map(|(address, p)| Some((*address, p.sheet.as_ref()?, p.stake)))
+            .collect();
+        let sheets: Vec<_> = revealed
+            .iter()
+            .map(|(_, sheet, stake)| (*sheet, *stake))
+            .collect();
+        let Some(combined) = scores::combine(&sheets) else {
+            return Next::Retry("no validator revealed its scores".into());
+        };
+        let validators = revealed.iter().map(|(address, _, _)| *address).collect();
+        let candidates = std::mem::take(&mut self.candidates);
+        let record = std::mem::take(&mut self.record);
+        Next::Phase(Phase::Commit(Commit::scored(
+            candidates, record, &combined, validators,
+        )))
+    }
+}

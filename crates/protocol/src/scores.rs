@@ -1,0 +1,224 @@
+//! Validators' scores: committed by hash, then revealed, then combined by stake-weighted median.
+//!
+//! A validator measures, on held-out data of its own, what each candidate does to the loss L:
+//! with w the weights of the averaging and d the clipped deltas,
+//!
+//! ```text
+//! first  = L(base) − L(base + wᵢ dᵢ)                        what it adds when it comes first
+//! last   = L(base + Σ_{j≠i} wⱼ dⱼ) − L(base + Σⱼ wⱼ dⱼ)     what it adds when it comes last
+//! gainᵢ  = (first + last) / 2
+//! ```
+//!
+//! the first and last terms of the Shapley value (Shapley 1953), 2 N + 2 evaluations for N
+//! candidates. Losses are integers, millionths of a nat, so that all parties combine the same.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::identity::keccak;
+use crate::ids::{Address, Amount, Digest, RoundId, TaskId};
+
+/// What one validator found in one round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoreSheet {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundId,
+    /// Held-out loss of the round's base checkpoint, in millionths of a nat.
+    pub base_loss_micros: u64,
+    /// Held-out accuracy of the base checkpoint, in millionths.
+    pub base_accuracy_ppm: u32,
+    /// One entry for each candidate, in the order of the request.
+    pub candidates: Vec<CandidateScore>,
+}
+
+/// One candidate's score.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateScore {
+    /// Whose update it is.
+    pub trainer: Address,
+    /// What came of evaluating it.
+    pub outcome: Outcome,
+}
+
+/// The submission's fault and the machine's fault are different things: a validator whose own
+/// machine fails sends no sheet at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Held-out gain in millionths of a nat; negative if the update does harm.
+    Gain {
+        /// The gain.
+        micros: i64,
+    },
+    /// The submission cannot be evaluated: its loss is not finite, its tensors do not fit.
+    SubmissionFailed,
+}
+
+/// Binds a sheet to its validator until the reveal; `salt` keeps it from being guessed.
+///
+/// # Panics
+/// Never for sheets of at most 256 candidates, which encode well below the codec's limit.
+#[must_use]
+pub fn commitment(validator: Address, sheet: &ScoreSheet, salt: &[u8; 32]) -> Digest {
+    let bytes = codec::encode(sheet).expect("a sheet of bounded length fits a message");
+    keccak(&[
+        b"convoke.scores.v1",
+        &validator.0,
+        salt,
+        &keccak(&[&bytes]).0,
+    ])
+}
+
+/// The lower stake-weighted median: the least value such that values up to it hold at least
+/// half of the stake. Without any stake each value counts the same. `None` for no values.
+#[must_use]
+pub fn weighted_median<T: Ord + Copy>(values: &[(T, Amount)]) -> Option<T> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let staked: u128 = sorted.iter().map(|(_, stake)| *stake).sum::<Amount>().0;
+    let weight = |stake: Amount| if staked == 0 { 1 } else { stake.0 };
+    let total = if staked == 0 {
+        sorted.len() as u128
+    } else {
+        staked
+    };
+    let mut seen = 0u128;
+    sorted.into_iter().find_map(|(value, stake)| {
+        seen = seen.saturating_add(weight(stake));
+        (seen >= total.div_ceil(2)).then_some(value)
+    })
+}
+
+/// A sheet with the stake behind it.
+pub type StakedSheet<'a> = (&'a ScoreSheet, Amount);
+
+/// What the validators together say of a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Combined {
+    /// Median held-out loss of the base checkpoint, millionths of a nat.
+    pub base_loss_micros: u64,
+    /// Median accuracy of the base checkpoint, millionths.
+    pub base_accuracy_ppm: u32,
+    /// For each candidate, in order, the median gain; `None` where validators holding at
+    /// least half of the stake say that the submission failed.
+    pub gains_micros: Vec<Option<i64>>,
+}
+
+/// Combines sheets that all list the same candidates in the same order. A failed submission
+/// counts as a gain below every other. `None` if there are no sheets.
+#[must_use]
+pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
+    let median_of = |index: usize| {
+        let values: Vec<_> = sheets
+            .iter()
+            .map(|(sheet, stake)| (gain(&sheet.candidates[index].outcome), *stake))
+            .collect();
+        weighted_median(&values).filter(|gain| *gain > i64::MIN)
+    };
+    let losses: Vec<_> = sheets
+        .iter()
+        .map(|(s, stake)| (s.base_loss_micros, *stake))
+        .collect();
+    let accuracies: Vec<_> = sheets
+        .iter()
+        .map(|(s, stake)| (s.base_accuracy_ppm, *stake))
+        .collect();
+    Some(Combined {
+        base_loss_micros: weighted_median(&losses)?,
+        base_accuracy_ppm: weighted_median(&accuracies)?,
+        gains_micros: (0..sheets[0].0.candidates.len()).map(median_of).collect(),
+    })
+}
+
+fn gain(outcome: &Outcome) -> i64 {
+    match outcome {
+        // i64::MIN stands for failure, so that no reported gain may equal it.
+        Outcome::Gain { micros } => (*micros).max(i64::MIN + 1),
+        Outcome::SubmissionFailed => i64::MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_median_follows_stake_not_heads() {
+        let values = [(1, Amount(1)), (2, Amount(1)), (9, Amount(3))];
+        assert_eq!(weighted_median(&values), Some(9));
+        assert_eq!(weighted_median(&[(4, Amount(1)), (7, Amount(1))]), Some(4));
+        assert_eq!(
+            weighted_median(&[(7, Amount(0)), (4, Amount(0)), (5, Amount(0))]),
+            Some(5)
+        );
+        assert_eq!(weighted_median::<u8>(&[]), None);
+    }
+
+    fn sheet(gains: &[Option<i64>]) -> ScoreSheet {
+        let score = |gain: &Option<i64>| CandidateScore {
+            trainer: Address::ZERO,
+            outcome: gain.map_or(Outcome::SubmissionFailed, |micros| Outcome::Gain { micros }),
+        };
+        ScoreSheet {
+            task: TaskId(1),
+            round: RoundId(1),
+            base_loss_micros: 5,
+            base_accuracy_ppm: 6,
+            candidates: gains.iter().map(score).collect(),
+        }
+    }
+
+    #[test]
+    fn a_minority_cannot_fail_a_submission_and_a_majority_can() {
+        let (good, bad) = (sheet(&[Some(10)]), sheet(&[None]));
+        let minority = [(&good, Amount(2)), (&bad, Amount(1))];
+        assert_eq!(
+            combine(&minority).map(|c| c.gains_micros),
+            Some(vec![Some(10)])
+        );
+        let majority = [(&good, Amount(1)), (&bad, Amount(2))];
+        assert_eq!(combine(&majority).map(|c| c.gains_micros), Some(vec![None]));
+        assert_eq!(combine(&[]), None);
+    }
+
+    #[test]
+    fn a_commitment_binds_validator_sheet_and_salt() {
+        let base = commitment(Address([1; 20]), &sheet(&[Some(1)]), &[1; 32]);
+        assert_ne!(
+            base,
+            commitment(Address([2; 20]), &sheet(&[Some(1)]), &[1; 32])
+        );
+        assert_ne!(
+            base,
+            commitment(Address([1; 20]), &sheet(&[Some(2)]), &[1; 32])
+        );
+        assert_ne!(
+            base,
+            commitment(Address([1; 20]), &sheet(&[Some(1)]), &[2; 32])
+        );
+    }
+
+    proptest! {
+        /// Validators with less than half of the stake cannot move the median out of the
+        /// range of the others' values.
+        #[test]
+        fn a_minority_has_bounded_influence(
+            honest in prop::collection::vec((-100i64..100, 1u128..50), 1..8),
+            hostile in prop::collection::vec(any::<i64>(), 0..8),
+        ) {
+            let stake: u128 = honest.iter().map(|(_, s)| s).sum();
+            let count = hostile.len() as u128;
+            // Integer stakes: scale up so that the hostile share is strictly below half.
+            let mut values: Vec<_> =
+                honest.iter().map(|(v, s)| (*v, Amount(s * (count + 1)))).collect();
+            values.extend(hostile.iter().map(|v| (*v, Amount(stake * (count + 1) / (count + 2)))).take(1));
+            let median = weighted_median(&values);
+            let low = honest.iter().map(|(v, _)| *v).min();
+            let high = honest.iter().map(|(v, _)| *v).max();
+            prop_assert!(median >= low && median <= high);
+        }
+    }
+}

@@ -1,0 +1,647 @@
+//! The task file: what a creator asks for, checked on load.
+//!
+//! A task is a TOML text. Its bytes go on chain when the task is created, so a node needs only
+//! the task's number to learn model, hyper-parameters, windows and pay. Every field has a
+//! default except name and model; `convoke task create` fills in the initial checkpoint.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Amount, BlobHash};
+
+/// Basis points in a whole.
+pub const BPS: u16 = 10_000;
+
+/// Largest task file, in bytes; it is stored in an event of the contract.
+pub const TASK_FILE_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a task file is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TaskFileError {
+    /// Longer than [`TASK_FILE_BYTES_MAX`].
+    #[error("the task file has {got} bytes, at most {TASK_FILE_BYTES_MAX} are allowed")]
+    TooLong {
+        /// Length offered.
+        got: usize,
+    },
+    /// No TOML, or a field that is unknown or of the wrong type; the text names the line.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value outside its range.
+    #[error("`{field}` is {got}, allowed: {allowed}")]
+    Range {
+        /// The field as it is written in the file, with its table.
+        field: &'static str,
+        /// The value found.
+        got: String,
+        /// The values that are accepted.
+        allowed: &'static str,
+    },
+}
+
+/// A whole task file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// A short name for people: `name = "fashion-mnist"`, 1 to 64 characters.
+    pub name: String,
+    /// One line on what is trained, at most 500 characters.
+    #[serde(default)]
+    pub description: String,
+    /// Rounds to train, 1 to 10,000.
+    #[serde(default = "default_rounds")]
+    pub rounds: u32,
+    /// Seed of the trainers' shuffles.
+    #[serde(default)]
+    pub seed: u64,
+    /// The checkpoint that the first round starts from; set by `convoke task create`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<BlobHash>,
+    /// `[model]`: what is trained.
+    pub model: ModelSpec,
+    /// `[training]`: what each trainer does in a round.
+    #[serde(default)]
+    pub training: TrainingSpec,
+    /// `[aggregation]`: how updates become a step.
+    #[serde(default)]
+    pub aggregation: AggregationSpec,
+    /// `[cohort]`: who takes part.
+    #[serde(default)]
+    pub cohort: CohortSpec,
+    /// `[timing]`: how long is waited for whom.
+    #[serde(default)]
+    pub timing: TimingSpec,
+    /// `[reward]`: the pool and its split.
+    #[serde(default)]
+    pub reward: RewardSpec,
+    /// `[stake]`: what a node must have staked to take part.
+    #[serde(default)]
+    pub stake: StakeSpec,
+}
+
+/// `[model]`: an image classifier, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// `kind = "cnn"` or `"mlp"`; the models crate knows the names.
+    pub kind: String,
+    /// Image height in pixels, 4 to 512.
+    #[serde(default = "default_side")]
+    pub height: u32,
+    /// Image width in pixels, 4 to 512.
+    #[serde(default = "default_side")]
+    pub width: u32,
+    /// Number of classes, 2 to 256.
+    #[serde(default = "default_classes")]
+    pub classes: u32,
+}
+
+/// `[training]`: client-side hyper-parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingSpec {
+    /// Passes over the local data in a round, 1 to 100.
+    pub local_epochs: u32,
+    /// At most so many optimizer steps in a round, if set; 1 to 1,000,000.
+    pub steps_max: Option<u32>,
+    /// Examples in a step, 1 to 4,096.
+    pub batch_size: u32,
+    /// `"sgd"` or `"adamw"`.
+    pub client_optimizer: String,
+    /// Client learning rate, above 0, at most 10.
+    pub client_lr: f64,
+    /// Momentum of `sgd`, 0 to 0.999.
+    pub momentum: f64,
+    /// Weight decay, 0 to 1.
+    pub weight_decay: f64,
+}
+
+/// `[aggregation]`: the rule and the server optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AggregationSpec {
+    /// `"fedavg"`, `"coordinate_median"` or `"trimmed_mean"`; the aggregator knows the names.
+    pub rule: String,
+    /// Server learning rate, above 0, at most 10.
+    pub server_lr: f64,
+    /// Server momentum, 0 to 0.999.
+    pub server_momentum: f64,
+    /// A claim of more examples than this counts as this many, 1 to 10^9.
+    pub num_examples_max: u64,
+}
+
+/// `[cohort]`: numbers of participants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CohortSpec {
+    /// A round opens with at least so many trainers, 1 to 256.
+    pub trainers_min: u32,
+    /// and draws at most so many, `trainers_min` to 256.
+    pub trainers_max: u32,
+    /// A round opens with at least so many validators, 0 to 64. With 0 held-out loss plays no part.
+    pub validators_min: u32,
+    /// Share of the cohort whose updates let the round go on after the grace time, 1 to 10,000 bps.
+    pub quorum_bps: u16,
+    /// With fewer updates than this the round is tried again, 1 to `trainers_min`.
+    pub updates_min: u32,
+}
+
+/// `[timing]`, all in seconds, 1 to 604,800.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingSpec {
+    /// A trainer is given up after so long without a sign of progress.
+    pub progress_timeout_s: u32,
+    /// A round trains no longer than this, whatever the progress.
+    pub train_max_s: u32,
+    /// With a quorum of updates in, the others have so long.
+    pub grace_s: u32,
+    /// Validators have so long to commit, and again to reveal.
+    pub score_timeout_s: u32,
+    /// So long is waited for enough nodes before the task is given up.
+    pub open_timeout_s: u32,
+    /// A round is tried so often before the task fails, 1 to 100 (a number, not seconds).
+    pub attempts_max: u32,
+}
+
+/// `[reward]`: pool, split and windows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardSpec {
+    /// The whole pool in token base units, as a string: `pool = "1000000000000000000000"`.
+    pub pool: Amount,
+    /// How a round's part of the pool is divided; the three add up to 10,000 bps.
+    pub trainers_bps: u16,
+    /// See `trainers_bps`.
+    pub validators_bps: u16,
+    /// See `trainers_bps`.
+    pub aggregator_bps: u16,
+    /// Part of every payout that is held back until `vesting_s` after the end, 0 to 9,000 bps.
+    pub vesting_bps: u16,
+    /// Seconds between a result and the first claim against it, 0 to 2,592,000.
+    pub dispute_window_s: u32,
+    /// Without a result for so long anybody may end the task and have the rest refunded, 60 to 31,536,000.
+    pub round_timeout_s: u32,
+    /// Seconds from the task's end until vested pay can be taken, 0 to 31,536,000.
+    pub vesting_s: u32,
+}
+
+/// The split of a round's pool in basis points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardShares {
+    /// All trainers together.
+    pub trainers_bps: u16,
+    /// All validators together.
+    pub validators_bps: u16,
+    /// The aggregator.
+    pub aggregator_bps: u16,
+}
+
+/// `[stake]`: minimum stakes in token base units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StakeSpec {
+    /// Of a trainer.
+    pub trainer: Amount,
+    /// Of a validator.
+    pub validator: Amount,
+    /// Of the aggregator.
+    pub aggregator: Amount,
+}
+
+impl TaskSpec {
+    /// Reads and checks a task file.
+    ///
+    /// # Errors
+    /// [`TaskFileError`]; syntax errors name the line.
+    pub fn parse(text: &str) -> Result<Self, TaskFileError> {
+        if text.len() > TASK_FILE_BYTES_MAX {
+            return Err(TaskFileError::TooLong { got: text.len() });
+        }
+        let spec: Self =
+            toml::from_str(text).map_err(|error| TaskFileError::Syntax(error.to_string()))?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The task as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`TaskFileError::TooLong`] if it does not fit on chain.
+    pub fn to_toml(&self) -> Result<String, TaskFileError> {
+        let text = toml::to_string_pretty(self)
+            .map_err(|error| TaskFileError::Syntax(error.to_string()))?;
+        if text.len() > TASK_FILE_BYTES_MAX {
+            return Err(TaskFileError::TooLong { got: text.len() });
+        }
+        Ok(text)
+    }
+
+    /// The split of each round's pool.
+    #[must_use]
+    pub fn shares(&self) -> RewardShares {
+        RewardShares {
+            trainers_bps: self.reward.trainers_bps,
+            validators_bps: self.reward.validators_bps,
+            aggregator_bps: self.reward.aggregator_bps,
+        }
+    }
+
+    /// What one round can pay: the pool over the rounds, rounded down.
+    #[must_use]
+    pub fn round_pool(&self) -> Amount {
+        self.reward.pool.share_down(1, u128::from(self.rounds))
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`TaskFileError::Range`] for the first value outside its range.
+    pub fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "name (its length)",
+            self.name.chars().count(),
+            1..=64,
+            "1 to 64 characters",
+        )?;
+        within(
+            "description (its length)",
+            self.description.chars().count(),
+            0..=500,
+            "at most 500 characters",
+        )?;
+        within("rounds", self.rounds, 1..=10_000, "1 to 10000")?;
+        self.model.check()?;
+        self.training.check()?;
+        self.aggregation.check()?;
+        self.cohort.check()?;
+        self.timing.check()?;
+        self.reward.check()
+    }
+}
+
+impl ModelSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "model.kind (its length)",
+            self.kind.len(),
+            1..=32,
+            "a model's name",
+        )?;
+        within("model.height", self.height, 4..=512, "4 to 512")?;
+        within("model.width", self.width, 4..=512, "4 to 512")?;
+        within("model.classes", self.classes, 2..=256, "2 to 256")
+    }
+}
+
+impl TrainingSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "training.local_epochs",
+            self.local_epochs,
+            1..=100,
+            "1 to 100",
+        )?;
+        within(
+            "training.steps_max",
+            self.steps_max.unwrap_or(1),
+            1..=1_000_000,
+            "1 to 1000000",
+        )?;
+        within(
+            "training.batch_size",
+            self.batch_size,
+            1..=4_096,
+            "1 to 4096",
+        )?;
+        within(
+            "training.client_lr",
+            self.client_lr,
+            1e-9..=10.0,
+            "above 0, at most 10",
+        )?;
+        within(
+            "training.momentum",
+            self.momentum,
+            0.0..=0.999,
+            "0 to 0.999",
+        )?;
+        within(
+            "training.weight_decay",
+            self.weight_decay,
+            0.0..=1.0,
+            "0 to 1",
+        )?;
+        one_of(
+            "training.client_optimizer",
+            &self.client_optimizer,
+            &["sgd", "adamw"],
+            "\"sgd\", \"adamw\"",
+        )
+    }
+}
+
+impl AggregationSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "aggregation.rule (its length)",
+            self.rule.len(),
+            1..=32,
+            "a rule's name",
+        )?;
+        within(
+            "aggregation.server_lr",
+            self.server_lr,
+            1e-9..=10.0,
+            "above 0, at most 10",
+        )?;
+        within(
+            "aggregation.server_momentum",
+            self.server_momentum,
+            0.0..=0.999,
+            "0 to 0.999",
+        )?;
+        within(
+            "aggregation.num_examples_max",
+            self.num_examples_max,
+            1..=1_000_000_000,
+            "1 to 1000000000",
+        )
+    }
+}
+
+impl CohortSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "cohort.trainers_min",
+            self.trainers_min,
+            1..=256,
+            "1 to 256",
+        )?;
+        within(
+            "cohort.trainers_max",
+            self.trainers_max,
+            self.trainers_min..=256,
+            "trainers_min to 256",
+        )?;
+        within(
+            "cohort.validators_min",
+            self.validators_min,
+            0..=64,
+            "0 to 64",
+        )?;
+        within("cohort.quorum_bps", self.quorum_bps, 1..=BPS, "1 to 10000")?;
+        within(
+            "cohort.updates_min",
+            self.updates_min,
+            1..=self.trainers_min,
+            "1 to trainers_min",
+        )
+    }
+}
+
+impl TimingSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        for (field, seconds) in [
+            ("timing.progress_timeout_s", self.progress_timeout_s),
+            ("timing.train_max_s", self.train_max_s),
+            ("timing.grace_s", self.grace_s),
+            ("timing.score_timeout_s", self.score_timeout_s),
+            ("timing.open_timeout_s", self.open_timeout_s),
+        ] {
+            within(field, seconds, 1..=604_800, "1 to 604800")?;
+        }
+        within(
+            "timing.attempts_max",
+            self.attempts_max,
+            1..=100,
+            "1 to 100",
+        )
+    }
+}
+
+impl RewardSpec {
+    fn check(&self) -> Result<(), TaskFileError> {
+        let sum = u32::from(self.trainers_bps)
+            + u32::from(self.validators_bps)
+            + u32::from(self.aggregator_bps);
+        let whole = u32::from(BPS);
+        within(
+            "reward.trainers_bps + validators_bps + aggregator_bps",
+            sum,
+            whole..=whole,
+            "10000",
+        )?;
+        within(
+            "reward.vesting_bps",
+            self.vesting_bps,
+            0..=9_000,
+            "0 to 9000",
+        )?;
+        within(
+            "reward.dispute_window_s",
+            self.dispute_window_s,
+            0..=2_592_000,
+            "0 to 2592000",
+        )?;
+        within(
+            "reward.round_timeout_s",
+            self.round_timeout_s,
+            60..=31_536_000,
+            "60 to 31536000",
+        )?;
+        within(
+            "reward.vesting_s",
+            self.vesting_s,
+            0..=31_536_000,
+            "0 to 31536000",
+        )?;
+        within(
+            "reward.pool",
+            self.pool.0,
+            0..=u128::MAX >> 32,
+            "at most 2^96 base units",
+        )
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    got: T,
+    range: std::ops::RangeInclusive<T>,
+    allowed: &'static str,
+) -> Result<(), TaskFileError> {
+    // Written so that a NaN is outside every range.
+    if range.contains(&got) {
+        Ok(())
+    } else {
+        Err(TaskFileError::Range {
+            field,
+            got: got.to_string(),
+            allowed,
+        })
+    }
+}
+
+fn one_of(
+    field: &'static str,
+    got: &str,
+    names: &[&str],
+    allowed: &'static str,
+) -> Result<(), TaskFileError> {
+    if names.contains(&got) {
+        Ok(())
+    } else {
+        Err(TaskFileError::Range {
+            field,
+            got: format!("{got:?}"),
+            allowed,
+        })
+    }
+}
+
+impl Default for TrainingSpec {
+    fn default() -> Self {
+        Self {
+            local_epochs: 1,
+            steps_max: None,
+            batch_size: 32,
+            client_optimizer: "sgd".into(),
+            client_lr: 0.05,
+            momentum: 0.9,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl Default for AggregationSpec {
+    fn default() -> Self {
+        Self {
+            rule: "fedavg".into(),
+            server_lr: 1.0,
+            server_momentum: 0.0,
+            num_examples_max: 10_000,
+        }
+    }
+}
+
+impl Default for CohortSpec {
+    fn default() -> Self {
+        Self {
+            trainers_min: 2,
+            trainers_max: 64,
+            validators_min: 1,
+            quorum_bps: 6_700,
+            updates_min: 1,
+        }
+    }
+}
+
+impl Default for TimingSpec {
+    fn default() -> Self {
+        Self {
+            progress_timeout_s: 120,
+            train_max_s: 86_400,
+            grace_s: 60,
+            score_timeout_s: 600,
+            open_timeout_s: 86_400,
+            attempts_max: 3,
+        }
+    }
+}
+
+impl Default for RewardSpec {
+    fn default() -> Self {
+        Self {
+            pool: Amount::ZERO,
+            trainers_bps: 7_000,
+            validators_bps: 2_000,
+            aggregator_bps: 1_000,
+            vesting_bps: 2_000,
+            dispute_window_s: 3_600,
+            round_timeout_s: 172_800,
+            vesting_s: 604_800,
+        }
+    }
+}
+
+impl Default for StakeSpec {
+    fn default() -> Self {
+        Self {
+            trainer: Amount::ZERO,
+            validator: Amount::ZERO,
+            aggregator: Amount::ZERO,
+        }
+    }
+}
+
+fn default_rounds() -> u32 {
+    10
+}
+
+fn default_side() -> u32 {
+    28
+}
+
+fn default_classes() -> u32 {
+    10
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "name = \"t\"\n[model]\nkind = \"cnn\"\n";
+
+    #[test]
+    fn defaults_fill_a_small_file_and_survive_a_round_trip() {
+        let spec = TaskSpec::parse(SMALL).unwrap();
+        assert_eq!(spec.rounds, 10);
+        assert_eq!(TaskSpec::parse(&spec.to_toml().unwrap()).unwrap(), spec);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_with_its_line() {
+        let error = TaskSpec::parse(&format!("{SMALL}[training]\nlocal_epoch = 3\n")).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("local_epoch") && text.contains("line 5"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn values_outside_their_range_say_what_is_allowed() {
+        for (extra, field) in [
+            ("[training]\nclient_lr = nan\n", "training.client_lr"),
+            ("[training]\nclient_lr = -1.0\n", "training.client_lr"),
+            (
+                "[training]\nclient_optimizer = \"lion\"\n",
+                "training.client_optimizer",
+            ),
+            ("[reward]\ntrainers_bps = 1\n", "reward.trainers_bps"),
+            (
+                "[cohort]\ntrainers_min = 5\ntrainers_max = 4\n",
+                "cohort.trainers_max",
+            ),
+            ("[timing]\ngrace_s = 0\n", "timing.grace_s"),
+        ] {
+            let error = TaskSpec::parse(&format!("{SMALL}{extra}"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(field) && error.contains("allowed"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_on_chain_is_refused() {
+        let long = format!("{SMALL}# {}", "x".repeat(TASK_FILE_BYTES_MAX));
+        assert!(matches!(
+            TaskSpec::parse(&long),
+            Err(TaskFileError::TooLong { .. })
+        ));
+    }
+}
