@@ -1,0 +1,90 @@
+//! The one error type of this crate.
+
+use std::path::PathBuf;
+
+/// Why data, a model or parameters are refused, or training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A folder holds no file of the wanted kind.
+    #[error("{folder} has no {wanted} file (MNIST names, with or without .gz)", folder = folder.display())]
+    FileMissing {
+        /// The folder searched.
+        folder: PathBuf,
+        /// The name that was looked for, without its variants.
+        wanted: String,
+    },
+    /// A file is no valid idx file, or larger than allowed.
+    #[error("{file}: {reason}")]
+    Idx {
+        /// Path, or a description of in-memory data.
+        file: String,
+        /// What is wrong, with the values found and expected.
+        reason: String,
+    },
+    /// Images, labels, sizes and classes that do not fit together.
+    #[error("data set: {0}")]
+    Dataset(String),
+    /// A split that cannot be made.
+    #[error("split: {0}")]
+    Split(String),
+    /// No model of that name.
+    #[error("unknown model \"{name}\", known: {known}")]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// All known names, separated by commas.
+        known: String,
+    },
+    /// No client optimizer of that name.
+    #[error("unknown client optimizer \"{name}\", known: sgd, adamw")]
+    UnknownOptimizer {
+        /// The name asked for.
+        name: String,
+    },
+    /// A setting out of its range.
+    #[error("{field} is {got}, allowed: {allowed}")]
+    Config {
+        /// Name of the setting.
+        field: &'static str,
+        /// The value found.
+        got: String,
+        /// The values that are accepted.
+        allowed: &'static str,
+    },
+    /// A device name that is none, or names a device this machine or build does not have.
+    #[error("device \"{name}\": {reason}")]
+    Device {
+        /// The name asked for.
+        name: String,
+        /// What is missing and how to get it.
+        reason: String,
+    },
+    /// Parameters that are no valid safetensors file, or not those of the expected model.
+    #[error("parameters: {0}")]
+    Parameters(String),
+    /// Training produced a loss or a parameter that is infinite or not a number.
+    #[error("training diverged at step {step}: the loss is {loss}; lower client_lr")]
+    Diverged {
+        /// Steps done, counting the failing one.
+        step: u32,
+        /// The loss of that step.
+        loss: f32,
+    },
+    /// The progress callback asked to stop.
+    #[error("training was interrupted after step {step}")]
+    Interrupted {
+        /// Steps done.
+        step: u32,
+    },
+    /// The compute device failed; another device or a second try may help.
+    #[error("compute device failed: {0}")]
+    Compute(String),
+}

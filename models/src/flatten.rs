@@ -1,0 +1,155 @@
+//! From burn's module tree to flat parameters and back.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::error::ModelError;
+use crate::parameters::{Parameters, TensorSpec};
+
+/// Names and shapes of a module's parameters, ordered by name. Initializes nothing.
+pub(crate) fn layout_of(module: &impl Module) -> Vec<TensorSpec> {
+    let mut visitor = LayoutVisitor::default();
+    module.visit(&mut visitor);
+    visitor.layout.sort_unstable();
+    visitor.layout
+}
+
+/// Reads all parameters of a module.
+///
+/// # Errors
+/// [`ModelError::Compute`] if the device fails.
+pub(crate) fn flatten(module: &impl Module) -> Result<Parameters, ModelError> {
+    let mut visitor = ValuesVisitor::default();
+    module.visit(&mut visitor);
+    if let Some(error) = visitor.error {
+        return Err(ModelError::Compute(error));
+    }
+    let mut layout = Vec::with_capacity(visitor.tensors.len());
+    let mut values = Vec::new();
+    for (name, (shape, tensor)) in visitor.tensors {
+        layout.push(TensorSpec { name, shape });
+        values.extend(tensor);
+    }
+    Parameters::new(layout, values)
+}
+
+/// Replaces all parameters of a module whose layout is that of `parameters`.
+///
+/// # Panics
+/// If the layouts differ.
+pub(crate) fn unflatten<M: Module>(module: M, parameters: &Parameters, device: &Device) -> M {
+    let tensors = parameters
+        .tensors()
+        .map(|(spec, values)| (spec.name.as_str(), (spec, values)))
+        .collect();
+    module.map(&mut Loader {
+        path: Path::default(),
+        tensors,
+        device,
+    })
+}
+
+/// Where in the module tree a traversal stands. The variant of an enum is no part of a
+/// parameter's name: names are those of the variant's module.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with(ENUM) {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    fn exit(&mut self, container: &str) {
+        if !container.starts_with(ENUM) {
+            self.0.pop();
+        }
+    }
+
+    fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+const ENUM: &str = "Enum:";
+
+#[derive(Default)]
+struct LayoutVisitor {
+    path: Path,
+    layout: Vec<TensorSpec>,
+}
+
+impl ModuleVisitor for LayoutVisitor {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.layout.push(TensorSpec {
+            name: self.path.name(),
+            shape: param.lazy_shape().to_vec(),
+        });
+    }
+}
+
+#[derive(Default)]
+struct ValuesVisitor {
+    path: Path,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    error: Option<String>,
+}
+
+impl ModuleVisitor for ValuesVisitor {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        let shape = tensor.shape().to_vec();
+        match tensor.try_into_vec_as::<f32>() {
+            Ok(values) => {
+                self.tensors.insert(self.path.name(), (shape, values));
+            }
+            Err(error) => self.error = Some(error.to_string()),
+        }
+    }
+}
+
+struct Loader<'a> {
+    path: Path,
+    tensors: BTreeMap<&'a str, (&'a TensorSpec, &'a [f32])>,
+    device: &'a Device,
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (spec, values) = self
+            .tensors
+            .get(self.path.name().as_str())
+            .expect("the caller compared the layouts");
+        let data = TensorData::new(values.to_vec(), spec.shape.clone());
+        // A new leaf in place of the lazy initial value, which is never computed. Without
+        // `set_require_grad` it would be frozen silently.
+        Param::initialized(param.id, Tensor::from_data(data, self.device)).set_require_grad(true)
+    }
+}
