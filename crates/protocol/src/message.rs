@@ -173,7 +173,7 @@ pub struct Candidate {
     pub num_examples: u64,
     /// The delta is scaled by this many millionths, so that no norm exceeds the median norm.
     pub clip_ppm: u32,
-    /// max(0, ⟨sᵢ, Σ kept s − sᵢ⟩) over the sketches.
+    /// max(0, ⟨sᵢ, Σ kept s⟩) over the sketches: its share of the step's energy.
     pub alignment: u64,
 }
 
@@ -349,6 +349,8 @@ pub struct Kept {
     pub alignment: u64,
     /// The validators' combined held-out gain, millionths of a nat.
     pub gain_micros: i64,
+    /// The validators' combined cosine with their reference steps, millionths.
+    pub cosine_ppm: i32,
     /// The factor made of it, in ten-thousandths; see [`crate::payout::FACTOR_ONE`].
     pub factor: u32,
 }

@@ -35,13 +35,14 @@ pub struct Payout {
 pub struct Contribution {
     /// The trainer.
     pub trainer: Address,
-    /// max(0, ⟨sᵢ, Σ kept s − sᵢ⟩) over the sketches.
+    /// max(0, ⟨sᵢ, S⟩) with S = Σ kept s over the sketches: the Shapley value of the game
+    /// v(C) = |Σ_{i∈C} sᵢ|², so the scores add up to the energy |S|² of the step.
     pub alignment: u64,
     /// The validators' combined factor, in units of [`FACTOR_ONE`].
     pub factor: u32,
 }
 
-/// The factor of a trainer whose held-out gain is the median one.
+/// The factor of a trainer whose held-out cosine is the median one.
 pub const FACTOR_ONE: u32 = 10_000;
 
 /// Splits a round's pool. Trainers share by alignment × factor, validators who revealed share

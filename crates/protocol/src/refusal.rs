@@ -61,25 +61,18 @@ pub enum Refusal {
         /// q D / d over its median, in percent.
         energy_percent: u64,
     },
-    /// Points away from the other updates, or across them as noise does.
+    /// It does not go where the validators' held-out loss falls.
     #[error(
-        "does not point where the others do (cosine {cosine_milli}/1000, at least {least_milli}/1000)"
+        "does not go where held-out loss falls (cosine {:.3} with the validators' reference, at least {:.3})",
+        f64::from(*cosine_ppm) / 1e6, f64::from(*least_ppm) / 1e6
     )]
-    Misaligned {
-        /// Cosine with the sum of the other kept updates, in thousandths.
-        cosine_milli: i64,
+    OffCourse {
+        /// Combined cosine with the validators' reference steps, millionths.
+        cosine_ppm: i32,
         /// The smallest that is accepted.
-        least_milli: i64,
-    },
-    /// The validators' held-out data shows no gain from it.
-    #[error(
-        "no gain on the validators' held-out data ({gain_micros} millionths of a nat, at least {least_micros})"
-    )]
-    NoGain {
-        /// Combined held-out gain; negative if the update does harm.
+        least_ppm: i32,
+        /// Combined held-out gain, millionths of a nat; negative if the update does harm.
         gain_micros: i64,
-        /// The smallest that is accepted.
-        least_micros: i64,
     },
     /// Validators holding most of the stake could not evaluate it.
     #[error("the validators could not evaluate it")]
@@ -100,8 +93,7 @@ impl Refusal {
             Self::Copy { .. } => "copy",
             Self::NoWork { .. } => "no_work",
             Self::Colluding { .. } => "colluding",
-            Self::Misaligned { .. } => "misaligned",
-            Self::NoGain { .. } => "no_gain",
+            Self::OffCourse { .. } => "off_course",
             Self::NotEvaluable => "not_evaluable",
         }
     }

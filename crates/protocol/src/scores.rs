@@ -1,16 +1,15 @@
 //! Validators' scores: committed by hash, then revealed, then combined by stake-weighted median.
 //!
-//! A validator measures, on held-out data of its own, what each candidate does to the loss L:
-//! with w the weights of the averaging and d the clipped deltas,
+//! A validator measures each candidate on held-out data of its own, in two ways.
 //!
-//! ```text
-//! first  = L(base) − L(base + wᵢ dᵢ)                        what it adds when it comes first
-//! last   = L(base + Σ_{j≠i} wⱼ dⱼ) − L(base + Σⱼ wⱼ dⱼ)     what it adds when it comes last
-//! gainᵢ  = (first + last) / 2
-//! ```
+//! - `cosine`: it descends the held-out loss from the same base for a few passes, and compares
+//!   directions: cos(dᵢ, r), with dᵢ the candidate's delta and r its own reference step (FLTrust,
+//!   Cao et al. 2021, arXiv:2012.13995, with many roots instead of one). This is what tells
+//!   honest updates from noise: it holds in late rounds too, when honest deltas of skewed data
+//!   oppose each other and none of them alone lowers the loss.
+//! - `gain`: L(base) − L(base + wᵢ dᵢ), with wᵢ its weight in the average: whether it does harm.
 //!
-//! the first and last terms of the Shapley value (Shapley 1953), 2 N + 2 evaluations for N
-//! candidates. Losses are integers, millionths of a nat, so that all parties combine the same.
+//! All are integers (millionths), so that all parties combine the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +45,19 @@ pub struct CandidateScore {
 /// machine fails sends no sheet at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Held-out gain in millionths of a nat; negative if the update does harm.
-    Gain {
-        /// The gain.
-        micros: i64,
-    },
+    /// It was evaluated.
+    Scored(Score),
     /// The submission cannot be evaluated: its loss is not finite, its tensors do not fit.
     SubmissionFailed,
+}
+
+/// What a validator measured, or what the validators measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// Held-out gain in millionths of a nat; negative if the update does harm.
+    pub gain_micros: i64,
+    /// Cosine with the validator's reference step, in millionths.
+    pub cosine_ppm: i32,
 }
 
 /// Binds a sheet to its validator until the reveal; `salt` keeps it from being guessed.
@@ -100,21 +105,35 @@ pub struct Combined {
     pub base_loss_micros: u64,
     /// Median accuracy of the base checkpoint, millionths.
     pub base_accuracy_ppm: u32,
-    /// For each candidate, in order, the median gain; `None` where validators holding at
-    /// least half of the stake say that the submission failed.
-    pub gains_micros: Vec<Option<i64>>,
+    /// For each candidate, in order, the medians; `None` where validators holding at least half
+    /// of the stake say that the submission failed.
+    pub scores: Vec<Option<Score>>,
 }
 
 /// Combines sheets that all list the same candidates in the same order. A failed submission
-/// counts as a gain below every other. `None` if there are no sheets.
+/// counts as a score below every other. `None` if there are no sheets.
 #[must_use]
 pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
-    let median_of = |index: usize| {
+    let median = |of: &dyn Fn(&ScoreSheet) -> i64| {
         let values: Vec<_> = sheets
             .iter()
-            .map(|(sheet, stake)| (gain(&sheet.candidates[index].outcome), *stake))
+            .map(|(sheet, stake)| (of(sheet), *stake))
             .collect();
-        weighted_median(&values).filter(|gain| *gain > i64::MIN)
+        weighted_median(&values)
+    };
+    let score = |index: usize| {
+        let part = |of: fn(&Score) -> i64| {
+            median(&|sheet| match &sheet.candidates[index].outcome {
+                // i64::MIN stands for failure, so that no reported value may equal it.
+                Outcome::Scored(score) => of(score).max(i64::MIN + 1),
+                Outcome::SubmissionFailed => i64::MIN,
+            })
+            .filter(|value| *value > i64::MIN)
+        };
+        Some(Score {
+            gain_micros: part(|score| score.gain_micros)?,
+            cosine_ppm: i32::try_from(part(|score| i64::from(score.cosine_ppm))?).ok()?,
+        })
     };
     let losses: Vec<_> = sheets
         .iter()
@@ -127,16 +146,8 @@ pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
     Some(Combined {
         base_loss_micros: weighted_median(&losses)?,
         base_accuracy_ppm: weighted_median(&accuracies)?,
-        gains_micros: (0..sheets[0].0.candidates.len()).map(median_of).collect(),
+        scores: (0..sheets[0].0.candidates.len()).map(score).collect(),
     })
-}
-
-fn gain(outcome: &Outcome) -> i64 {
-    match outcome {
-        // i64::MIN stands for failure, so that no reported gain may equal it.
-        Outcome::Gain { micros } => (*micros).max(i64::MIN + 1),
-        Outcome::SubmissionFailed => i64::MIN,
-    }
 }
 
 #[cfg(test)]
@@ -160,7 +171,12 @@ mod tests {
     fn sheet(gains: &[Option<i64>]) -> ScoreSheet {
         let score = |gain: &Option<i64>| CandidateScore {
             trainer: Address::ZERO,
-            outcome: gain.map_or(Outcome::SubmissionFailed, |micros| Outcome::Gain { micros }),
+            outcome: gain.map_or(Outcome::SubmissionFailed, |gain_micros| {
+                Outcome::Scored(Score {
+                    gain_micros,
+                    cosine_ppm: 1,
+                })
+            }),
         };
         ScoreSheet {
             task: TaskId(1),
@@ -176,11 +192,11 @@ mod tests {
         let (good, bad) = (sheet(&[Some(10)]), sheet(&[None]));
         let minority = [(&good, Amount(2)), (&bad, Amount(1))];
         assert_eq!(
-            combine(&minority).map(|c| c.gains_micros),
-            Some(vec![Some(10)])
+            combine(&minority).map(|c| c.scores[0].map(|s| s.gain_micros)),
+            Some(Some(10))
         );
         let majority = [(&good, Amount(1)), (&bad, Amount(2))];
-        assert_eq!(combine(&majority).map(|c| c.gains_micros), Some(vec![None]));
+        assert_eq!(combine(&majority).map(|c| c.scores), Some(vec![None]));
         assert_eq!(combine(&[]), None);
     }
 

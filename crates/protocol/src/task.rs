@@ -107,8 +107,14 @@ pub struct TrainingSpec {
     pub batch_size: u32,
     /// `"sgd"` or `"adamw"`.
     pub client_optimizer: String,
-    /// Client learning rate, above 0, at most 10.
+    /// Client learning rate in round 1, above 0, at most 10.
     pub client_lr: f64,
+    /// The client learning rate is multiplied by this each round, 0.1 to 1.
+    pub client_lr_decay: f64,
+    /// Adds the logarithms of the trainer's own class frequencies to the logits while training, so
+    /// that a skewed share of the classes does not pull the shared model towards itself (logits
+    /// calibration, Zhang et al. 2022, arXiv:2209.00189).
+    pub logit_calibration: bool,
     /// Momentum of `sgd`, 0 to 0.999.
     pub momentum: f64,
     /// Weight decay, 0 to 1.
@@ -320,6 +326,12 @@ impl TrainingSpec {
             "above 0, at most 10",
         )?;
         within(
+            "training.client_lr_decay",
+            self.client_lr_decay,
+            0.1..=1.0,
+            "0.1 to 1",
+        )?;
+        within(
             "training.momentum",
             self.momentum,
             0.0..=0.999,
@@ -506,7 +518,9 @@ impl Default for TrainingSpec {
             steps_max: None,
             batch_size: 32,
             client_optimizer: "sgd".into(),
-            client_lr: 0.05,
+            client_lr: 0.02,
+            client_lr_decay: 0.9,
+            logit_calibration: true,
             momentum: 0.9,
             weight_decay: 0.0,
         }

@@ -11,7 +11,7 @@ use crate::held_out::{self, Judgement};
 use crate::ids::{Address, BlobHash, RoundId};
 use crate::message::{Candidate, Kept, Notice, PhaseName, RoundReport};
 use crate::payout::FACTOR_ONE;
-use crate::scores::Combined;
+use crate::scores::{Combined, Score};
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Commit {
@@ -30,7 +30,16 @@ impl Commit {
     pub(super) fn unscored(candidates: Vec<Candidate>, record: Record) -> Self {
         let kept = candidates
             .into_iter()
-            .map(|c| keep(c, 0, FACTOR_ONE))
+            .map(|c| {
+                keep(
+                    c,
+                    Score {
+                        gain_micros: 0,
+                        cosine_ppm: 0,
+                    },
+                    FACTOR_ONE,
+                )
+            })
             .collect();
         Self {
             round: RoundId::FIRST,
@@ -51,15 +60,10 @@ impl Commit {
     ) -> Self {
         let mut kept = Vec::new();
         let already = record.refused.len();
-        let judgements = held_out::judge(&combined.gains_micros);
+        let judgements = held_out::judge(&combined.scores);
         for (candidate, judgement) in candidates.into_iter().zip(judgements) {
             match judgement {
-                Judgement::Keep {
-                    gain_micros,
-                    factor,
-                } => {
-                    kept.push(keep(candidate, gain_micros, factor));
-                }
+                Judgement::Keep { score, factor } => kept.push(keep(candidate, score, factor)),
                 Judgement::Refuse(refusal) => record.refused.push((candidate.trainer, refusal)),
             }
         }
@@ -138,12 +142,13 @@ impl Commit {
     }
 }
 
-fn keep(candidate: Candidate, gain_micros: i64, factor: u32) -> (Candidate, Kept) {
+fn keep(candidate: Candidate, score: Score, factor: u32) -> (Candidate, Kept) {
     let kept = Kept {
         trainer: candidate.trainer,
         num_examples: candidate.num_examples,
         alignment: candidate.alignment,
-        gain_micros,
+        gain_micros: score.gain_micros,
+        cosine_ppm: score.cosine_ppm,
         factor,
     };
     (candidate, kept)

@@ -296,15 +296,31 @@ impl Run {
         matches!(&self.phase, Phase::Train(train) if train.expects(trainer, delta))
     }
 
-    /// Whether a member may read `blob` now: the round's base, or a candidate under validation.
-    #[must_use]
-    pub fn shares_blob(&self, blob: &BlobHash) -> bool {
+    /// Checkpoints that everyone may read: the base, and those of the latest rounds.
+    pub fn checkpoints(&self) -> impl Iterator<Item = BlobHash> + '_ {
         let known = self
             .history
             .iter()
-            .any(|report| report.checkpoint == *blob || report.base == *blob);
-        let candidate = matches!(&self.phase, Phase::Validate(v) if v.has_candidate(blob));
-        *blob == self.base || known || candidate
+            .flat_map(|report| [report.base, report.checkpoint]);
+        known.chain([self.base])
+    }
+
+    /// Deltas that validators may read: the candidates under validation.
+    pub fn candidates(&self) -> impl Iterator<Item = BlobHash> + '_ {
+        let candidates = match &self.phase {
+            Phase::Validate(validate) => validate.candidates(),
+            _ => &[],
+        };
+        candidates.iter().map(|candidate| candidate.delta)
+    }
+
+    /// Deltas that were announced and have not arrived, by trainer.
+    pub fn awaited_deltas(&self) -> impl Iterator<Item = (Address, BlobHash)> + '_ {
+        let train = match &self.phase {
+            Phase::Train(train) => Some(train),
+            _ => None,
+        };
+        train.into_iter().flat_map(train::Train::awaited)
     }
 
     /// A digest of the whole state: equal digests mean equal futures.

@@ -106,6 +106,15 @@ impl Train {
         self.waiting(trainer, delta).is_ok()
     }
 
+    /// Announced and not arrived.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (Address, BlobHash)> + '_ {
+        let awaited = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.state == State::Announced);
+        awaited.map(|(trainer, slot)| (*trainer, slot.update.header.delta))
+    }
+
     /// The earliest instant at which waiting could end.
     pub(super) fn deadline(&self, spec: &TaskSpec) -> Option<Millis> {
         let hard = self.started.after(seconds(spec.timing.train_max_s));

@@ -9,7 +9,7 @@ use super::commit::Commit;
 use super::filter::Record;
 use super::open::seconds;
 use super::{Context, Event, Fault, Next, Phase};
-use crate::ids::{Address, Amount, BlobHash, Digest, Millis, Role};
+use crate::ids::{Address, Amount, Digest, Millis, Role};
 use crate::message::{Candidate, Notice, Order, PhaseName};
 use crate::scores::{self, ScoreSheet};
 
@@ -101,10 +101,8 @@ impl Validate {
         self.deadline
     }
 
-    pub(super) fn has_candidate(&self, blob: &BlobHash) -> bool {
-        self.candidates
-            .iter()
-            .any(|candidate| candidate.delta == *blob)
+    pub(super) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
     }
 
     fn due(cx: &Context<'_>) -> Millis {
