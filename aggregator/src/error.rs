@@ -1,0 +1,111 @@
+//! What can go wrong in an aggregator, and whose fault it is. A peer's fault is no error here:
+//! it is a [`convoke_protocol::refusal::Refusal`] or a fault of the round.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use convoke_protocol::ids::Digest;
+use convoke_protocol::refusal::Refusal;
+
+/// Everything that ends an aggregator, or a step of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AggregatorError {
+    /// Our disk: a file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Our configuration, or a peer's blob: not a safetensors file of f32 tensors.
+    #[error("{} is not a model of f32 tensors: {reason}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Our disk: a delta that was sound when it arrived is not any more.
+    #[error("{} has changed since it was checked: {refusal}", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it now.
+        refusal: Refusal,
+    },
+    /// Our configuration: the step leaves the range of f32.
+    #[error(
+        "the new checkpoint's value {index} would be {value}; lower aggregation.server_lr or server_momentum"
+    )]
+    Diverged {
+        /// Index of the first such value in the flat checkpoint.
+        index: u64,
+        /// The value.
+        value: f32,
+    },
+    /// Our configuration: no such rule.
+    #[error("there is no aggregation rule {name:?}; known are {known}")]
+    UnknownRule {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Our disk: the database fails.
+    #[error("database {}: {source}", path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: sqlx::Error,
+    },
+    /// Our disk: a row is not what this program writes.
+    #[error("database {}: {reason}", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Our configuration: the folder was written by a newer program.
+    #[error("database {} has version {got}, this program knows versions up to {known}", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// The version found.
+        got: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// Our configuration: two aggregators on one folder.
+    #[error("folder {} is in use by another aggregator", path.display())]
+    InUse {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Our configuration: the folder holds another task.
+    #[error(
+        "folder {} belongs to another task (its set-up is {got}, this task's is {expected}); give each task a folder of its own",
+        path.display()
+    )]
+    OtherTask {
+        /// Which folder.
+        path: PathBuf,
+        /// Digest of the set-up that it was made for.
+        got: Digest,
+        /// Digest of this task's set-up.
+        expected: Digest,
+    },
+}
+
+impl AggregatorError {
+    /// Names the file in an IO error.
+    pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

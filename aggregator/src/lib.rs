@@ -1,0 +1,12 @@
+//! Rounds, outlier filter, aggregation rules, server optimizers and contribution scores of Convoke.
+
+pub mod aggregate;
+pub mod delta_file;
+pub mod error;
+pub mod filter;
+pub mod rules;
+pub mod server_optimizer;
+pub mod sketch;
+pub mod store;
+
+pub use error::AggregatorError;

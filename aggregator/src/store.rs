@@ -1,0 +1,369 @@
+//! The aggregator's memory: an SQLite database in a folder of its own, one writer, every write
+//! on disk before the call returns.
+//!
+//! It holds the log of events, from which the round is replayed, and what others may ask for
+//! later: reports and payouts.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use convoke_protocol::codec;
+use convoke_protocol::ids::{Digest, Millis, RoundId};
+use convoke_protocol::message::RoundReport;
+use convoke_protocol::payout::Payout;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::error::AggregatorError;
+
+/// The database's name in its folder.
+pub const DATABASE_FILE: &str = "aggregator.sqlite";
+
+/// Events in one answer of [`Store::events_after`], at most.
+pub const EVENTS_PAGE: u32 = 1_024;
+
+/// One event of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its place in the log, from 1, without gaps.
+    pub number: i64,
+    /// When it was handled.
+    pub at: Millis,
+    /// The event as it was appended.
+    pub bytes: Vec<u8>,
+}
+
+/// The open database. Clones share it; the folder is free again when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+    folder: PathBuf,
+    /// Held for as long as the store is.
+    _lock: std::sync::Arc<File>,
+}
+
+impl Store {
+    /// Opens the database in `folder`; both are made if they are not there.
+    ///
+    /// # Errors
+    /// [`AggregatorError::InUse`] if another aggregator has it open,
+    /// [`AggregatorError::Version`] if a newer program wrote it.
+    pub async fn open(folder: &Path) -> Result<Self, AggregatorError> {
+        std::fs::create_dir_all(folder).map_err(AggregatorError::file(folder))?;
+        let lock = lock(folder)?;
+        let path = folder.join(DATABASE_FILE);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        // One connection: SQLite has one writer at a time in any case.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(database(&path))?;
+        let store = Self {
+            pool,
+            path,
+            folder: folder.to_owned(),
+            _lock: std::sync::Arc::new(lock),
+        };
+        store.create_tables().await?;
+        Ok(store)
+    }
+
+    /// Binds the folder to a task's set-up, once.
+    ///
+    /// # Errors
+    /// [`AggregatorError::OtherTask`] if it is bound to another one.
+    pub async fn bind(&self, setup: &Digest) -> Result<(), AggregatorError> {
+        let Some(bytes) = self.meta(SETUP_KEY).await? else {
+            return self.set_meta(SETUP_KEY, &setup.0).await;
+        };
+        let got = <[u8; 32]>::try_from(bytes.as_slice())
+            .map(Digest)
+            .map_err(|_| self.corrupt(format!("meta.{SETUP_KEY} has {} bytes", bytes.len())))?;
+        if got == *setup {
+            return Ok(());
+        }
+        Err(AggregatorError::OtherTask {
+            path: self.folder.clone(),
+            got,
+            expected: *setup,
+        })
+    }
+
+    /// Appends an event to the log. On disk when this returns.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn append_event(&self, at: Millis, bytes: &[u8]) -> Result<(), AggregatorError> {
+        sqlx::query("INSERT INTO event (at_ms, bytes) VALUES (?, ?)")
+            .bind(at.0.cast_signed())
+            .bind(bytes)
+            .execute(&self.pool)
+            .await
+            .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// The events after the given number (0 for the first ones), in order, at most
+    /// [`EVENTS_PAGE`] of them.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events_after(&self, number: i64) -> Result<Vec<LoggedEvent>, AggregatorError> {
+        let rows = sqlx::query(
+            "SELECT number, at_ms, bytes FROM event WHERE number > ? ORDER BY number LIMIT ?",
+        )
+        .bind(number)
+        .bind(EVENTS_PAGE)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.failed())?;
+        let event = |row: sqlx::sqlite::SqliteRow| {
+            Ok(LoggedEvent {
+                number: row.try_get(0)?,
+                at: Millis(row.try_get::<i64, _>(1)?.cast_unsigned()),
+                bytes: row.try_get(2)?,
+            })
+        };
+        let events: Result<Vec<LoggedEvent>, sqlx::Error> = rows.into_iter().map(event).collect();
+        events.map_err(self.failed())
+    }
+
+    /// The whole log, in order.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events(&self) -> Result<Vec<LoggedEvent>, AggregatorError> {
+        let mut events: Vec<LoggedEvent> = Vec::new();
+        loop {
+            let last = events.last().map_or(0, |event| event.number);
+            let page = self.events_after(last).await?;
+            if page.is_empty() {
+                return Ok(events);
+            }
+            events.extend(page);
+        }
+    }
+
+    /// Sets a named value.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), AggregatorError> {
+        sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")
+            .bind(key)
+            .bind(value)
+            .execute(&self.pool)
+            .await
+            .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// A named value, if it was set.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, AggregatorError> {
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+            .bind(key)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(self.failed())
+    }
+
+    /// Saves a round's payouts in the order of their Merkle leaves, in the place of any that
+    /// were saved before.
+    ///
+    /// # Errors
+    /// If the database fails; nothing is changed then.
+    pub async fn save_payouts(
+        &self,
+        round: RoundId,
+        payouts: &[Payout],
+    ) -> Result<(), AggregatorError> {
+        let failed = self.failed();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        sqlx::query("DELETE FROM payout WHERE round = ?")
+            .bind(round.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        for (position, payout) in (0i64..).zip(payouts) {
+            sqlx::query(
+                "INSERT INTO payout (round, position, account, role, amount, bytes) \
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(round.0)
+            .bind(position)
+            .bind(payout.account.to_string())
+            .bind(payout.role.to_string())
+            .bind(payout.amount.to_string())
+            .bind(self.encode(payout)?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// A round's payouts in the order of their Merkle leaves; empty if none were saved.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn payouts(&self, round: RoundId) -> Result<Vec<Payout>, AggregatorError> {
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT bytes FROM payout WHERE round = ? ORDER BY position")
+                .bind(round.0)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(self.failed())?;
+        rows.iter().map(|bytes| self.decode(bytes)).collect()
+    }
+
+    /// Saves a round's report, in the place of any that was saved before.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn save_report(&self, report: &RoundReport) -> Result<(), AggregatorError> {
+        sqlx::query("INSERT OR REPLACE INTO report (round, bytes) VALUES (?, ?)")
+            .bind(report.round.0)
+            .bind(self.encode(report)?)
+            .execute(&self.pool)
+            .await
+            .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// Every report, oldest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn reports(&self) -> Result<Vec<RoundReport>, AggregatorError> {
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM report ORDER BY round")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.failed())?;
+        rows.iter().map(|bytes| self.decode(bytes)).collect()
+    }
+
+    /// Waits for what is under way and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn create_tables(&self) -> Result<(), AggregatorError> {
+        let failed = self.failed();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        if version > SCHEMA_VERSION {
+            return Err(AggregatorError::Version {
+                path: self.path.clone(),
+                got: version,
+                known: SCHEMA_VERSION,
+            });
+        }
+        if version == 0 {
+            let set_version = AssertSqlSafe(format!("PRAGMA user_version = {SCHEMA_VERSION}"));
+            sqlx::raw_sql(SCHEMA)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
+            sqlx::raw_sql(set_version)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    fn failed(&self) -> impl Fn(sqlx::Error) -> AggregatorError + use<> {
+        database(&self.path)
+    }
+
+    fn corrupt(&self, reason: String) -> AggregatorError {
+        let path = self.path.clone();
+        AggregatorError::Corrupt { path, reason }
+    }
+
+    fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, AggregatorError> {
+        codec::encode(value).map_err(|error| self.corrupt(error.to_string()))
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, AggregatorError> {
+        codec::decode(bytes).map_err(|error| self.corrupt(error.to_string()))
+    }
+}
+
+/// A lock of the operating system's: it is gone with the process, however that ends.
+fn lock(folder: &Path) -> Result<File, AggregatorError> {
+    let path = folder.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(AggregatorError::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AggregatorError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(AggregatorError::File { path, source }),
+    }
+}
+
+fn database(path: &Path) -> impl Fn(sqlx::Error) -> AggregatorError + use<> {
+    let path = path.to_owned();
+    move |source| AggregatorError::Database {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// Others than ourselves (a backup, the `sqlite3` shell) may hold the file for so long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const LOCK_FILE: &str = "aggregator.lock";
+
+const SETUP_KEY: &str = "setup";
+
+const SCHEMA_VERSION: i64 = 1;
+
+/// Payouts are spelt out beside their encoded form, for whoever looks with other tools.
+const SCHEMA: &str = "
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    bytes BLOB NOT NULL
+) STRICT;
+CREATE TABLE report (
+    round INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+CREATE TABLE payout (
+    round INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    role TEXT NOT NULL,
+    amount TEXT NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (round, position)
+) STRICT, WITHOUT ROWID;
+";
