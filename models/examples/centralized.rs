@@ -1,10 +1,12 @@
-//! Trains on the committed share of Fashion-MNIST in one process and prints accuracy and speed,
-//! or simulates a federation of parties without a network.
+//! Trains on the committed share of Fashion-MNIST in one process and prints accuracy and speed:
+//! a federation without a network, or with `parties=1`, plain training.
 //!
-//! `cargo run --release -p convoke-models --example centralized -- [parties] [rounds] [client_lr] [batch]`
+//! `cargo run --release -p convoke-models --example centralized -- parties=6 idle=2 client_lr=0.02`
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Instant;
 
 use convoke_models::data::split;
@@ -14,76 +16,99 @@ use convoke_models::{
 };
 
 fn main() -> Result<(), ModelError> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |index: usize, default: f64| {
-        let text = arguments.get(index);
-        text.and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let parties = number(0, 4.0) as usize;
-    let rounds = number(1, 10.0) as u32;
-    limit_threads(1)?;
-
+    let options = Options::from_arguments();
+    limit_threads(options.number("threads", 1))?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fashion-mnist");
     let data = Dataset::open(&folder, Part::Train)?;
     let test = Dataset::open(&folder, Part::Test)?;
-    let model = ModelConfig {
-        kind: arguments.get(6).map_or("cnn", String::as_str).parse()?,
-        height: data.height(),
-        width: data.width(),
-        classes: data.classes(),
-    };
-    let seed = number(7, 7.0) as u64;
-    let shares = split(
-        data.labels(),
-        &SplitConfig {
-            parties,
-            alpha: number(5, 0.5),
-            examples_min: 50,
-            seed,
-        },
-    )?;
-    let shares: Vec<Dataset> = shares.iter().map(|share| data.subset(share)).collect();
-    let device = DeviceChoice::Cpu.open()?;
-    let evaluator = Evaluator::new(&model, &device, &test)?;
+    let mut config = options.train_config(&data)?;
+    let shares = options.shares(&data)?;
+    let examples: usize = shares.iter().map(Dataset::len).sum();
 
-    let mut checkpoint = initial(&model, seed)?;
-    println!("{} parameters", checkpoint.len());
-    let mut training = 0.0;
-    for round in 0..rounds {
-        let config = TrainConfig {
-            model,
-            optimizer: ClientOptimizer::named(
-                arguments.get(4).map_or("sgd", String::as_str),
-                0.9,
-                0.0,
-            )?,
-            client_lr: number(2, 0.05),
-            local_epochs: 1,
-            steps_max: None,
-            batch_size: number(3, 32.0) as usize,
-            gradient_norm_max: None,
-            seed,
-            round,
-        };
+    let device = DeviceChoice::Cpu.open()?;
+    let evaluator = Evaluator::new(&config.model, &device, &test)?;
+    let mut checkpoint = initial(&config.model, config.seed)?;
+    println!("{} parameters, {examples} examples", checkpoint.len());
+    let mut seconds = 0.0;
+    for round in 0..options.number("rounds", 10) {
+        config.round = round;
         let started = Instant::now();
         let base = checkpoint.clone();
         for share in &shares {
-            let trained = train(&config, &base, share, &device, &mut |_| {
-                ControlFlow::Continue(())
-            })?;
-            let weight = share.len() as f32 / data.len() as f32;
+            let go_on = &mut |_| ControlFlow::Continue(());
+            let trained = train(&config, &base, share, &device, go_on)?;
+            let weight = share.len() as f32 / examples as f32;
             checkpoint.add_scaled(&trained.delta, weight)?;
         }
-        training += started.elapsed().as_secs_f64();
-        let started = Instant::now();
+        seconds += started.elapsed().as_secs_f64();
+        let passes = (round + 1) * config.local_epochs;
         let result = evaluator.evaluate(&checkpoint)?;
         println!(
-            "round {round}: accuracy {:.4}, loss {:.4}, {:.0} examples/s trained, {:.0} evaluated",
+            "round {round}: accuracy {:.4}, held-out loss {:.4}, {:.0} examples/s",
             result.accuracy,
             result.loss,
-            data.len() as f64 * f64::from(round + 1) / training,
-            test.len() as f64 / started.elapsed().as_secs_f64()
+            examples as f64 * f64::from(passes) / seconds,
         );
     }
     Ok(())
+}
+
+/// `key=value` arguments.
+struct Options(HashMap<String, String>);
+
+impl Options {
+    fn from_arguments() -> Self {
+        let pair = |argument: String| {
+            let (key, value) = argument.split_once('=')?;
+            Some((key.to_owned(), value.to_owned()))
+        };
+        Self(std::env::args().skip(1).filter_map(pair).collect())
+    }
+
+    fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
+        self.0.get(key).map_or(default, String::as_str)
+    }
+
+    fn number<T: FromStr>(&self, key: &str, default: T) -> T {
+        let text = self.0.get(key);
+        text.and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+
+    fn train_config(&self, data: &Dataset) -> Result<TrainConfig, ModelError> {
+        Ok(TrainConfig {
+            model: ModelConfig {
+                kind: self.text("model", "cnn").parse()?,
+                height: data.height(),
+                width: data.width(),
+                classes: data.classes(),
+            },
+            optimizer: ClientOptimizer::named(
+                self.text("optimizer", "sgd"),
+                self.number("momentum", 0.9),
+                self.number("weight_decay", 0.0),
+            )?,
+            client_lr: self.number("client_lr", 0.02),
+            client_lr_decay: self.number("client_lr_decay", 0.9),
+            local_epochs: self.number("local_epochs", 1),
+            steps_max: None,
+            batch_size: self.number("batch_size", 32),
+            calibrated: self.number("calibrated", true),
+            gradient_norm_max: None,
+            seed: self.number("seed", 7),
+            round: 0,
+        })
+    }
+
+    /// The shares of those that train; `idle` parties hold data but do not.
+    fn shares(&self, data: &Dataset) -> Result<Vec<Dataset>, ModelError> {
+        let config = SplitConfig {
+            parties: self.number("parties", 6),
+            alpha: self.number("alpha", 0.5),
+            examples_min: 50,
+            seed: self.number("seed", 7),
+        };
+        let shares = split(data.labels(), &config)?;
+        let training = shares.iter().skip(self.number("idle", 0));
+        Ok(training.map(|share| data.subset(share)).collect())
+    }
 }

@@ -109,6 +109,18 @@ impl Parameters {
         squares.sum::<f64>().sqrt()
     }
 
+    /// Cosine of the angle to `other`, -1 to 1; 0 if either is zero.
+    ///
+    /// # Errors
+    /// [`ModelError::Parameters`] if the layouts differ.
+    pub fn cosine(&self, other: &Self) -> Result<f64, ModelError> {
+        check_layout(&other.layout, &self.layout)?;
+        let pairs = self.values.iter().zip(&other.values);
+        let product: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let norms = self.norm() * other.norm();
+        Ok(if norms > 0.0 { product / norms } else { 0.0 })
+    }
+
     /// Each tensor with its values, ordered by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&TensorSpec, &[f32])> {
         let mut rest = self.values.as_slice();
@@ -435,6 +447,16 @@ mod tests {
         assert!(base.add_scaled(&other, 1.0).is_err());
         assert!(Parameters::delta(&base, &other).is_err());
         assert_eq!(base, trained);
+    }
+
+    #[test]
+    fn the_cosine_tells_the_direction() {
+        let zeros = Parameters::zeros(small().layout().to_vec()).unwrap();
+        let mut opposite = zeros.clone();
+        opposite.add_scaled(&small(), -3.0).unwrap();
+        assert!((small().cosine(&small()).unwrap() - 1.0).abs() < 1e-12);
+        assert!((small().cosine(&opposite).unwrap() + 1.0).abs() < 1e-12);
+        assert_eq!(small().cosine(&zeros).unwrap(), 0.0);
     }
 
     proptest! {

@@ -130,14 +130,19 @@ pub struct TrainConfig {
     pub model: ModelConfig,
     /// The client optimizer; its state starts anew each round.
     pub optimizer: ClientOptimizer,
-    /// Client learning rate, above 0, at most 10.
+    /// Client learning rate of round 0, above 0, at most 10.
     pub client_lr: f64,
+    /// What the client learning rate is multiplied by from round to round, above 0, at most 1.
+    pub client_lr_decay: f64,
     /// Passes over the local examples, 1 to 1,000.
     pub local_epochs: u32,
     /// At most so many steps, if set; at least 1.
     pub steps_max: Option<u32>,
     /// Examples in a step, 1 to 65,536; the last step of an epoch may have fewer.
     pub batch_size: usize,
+    /// Whether the loss allows for the party's own class frequencies, see [`train`]. It helps
+    /// wherever parties hold different classes, and does nothing where all hold the same.
+    pub calibrated: bool,
     /// Largest norm of the gradient of each single tensor, if set; above 0.
     pub gradient_norm_max: Option<f32>,
     /// Seed of the shuffles, together with `round`.
@@ -156,6 +161,13 @@ impl TrainConfig {
         self.optimizer.check()?;
         let lr = self.client_lr > 0.0 && self.client_lr <= 10.0;
         in_range("client_lr", self.client_lr, lr, "above 0, at most 10")?;
+        let decay = self.client_lr_decay > 0.0 && self.client_lr_decay <= 1.0;
+        in_range(
+            "client_lr_decay",
+            self.client_lr_decay,
+            decay,
+            "above 0, at most 1",
+        )?;
         let epochs = (1..=1000).contains(&self.local_epochs);
         in_range("local_epochs", self.local_epochs, epochs, "1 to 1,000")?;
         let batch = (1..=65_536).contains(&self.batch_size);
@@ -164,6 +176,11 @@ impl TrainConfig {
         in_range("steps_max", steps, steps > 0, "at least 1")?;
         let norm = self.gradient_norm_max.unwrap_or(1.0);
         in_range("gradient_norm_max", norm, norm > 0.0, "above 0")
+    }
+
+    /// Client learning rate of this round.
+    pub fn client_lr_of_round(&self) -> f64 {
+        self.client_lr * self.client_lr_decay.powf(f64::from(self.round))
     }
 
     /// Steps on a data set of `num_examples`.
@@ -210,8 +227,8 @@ pub struct StepReport {
 pub struct Trained {
     /// Trained minus base parameters; finite.
     pub delta: Parameters,
-    /// Mean training loss (cross-entropy, natural logarithm) over the examples of the last epoch,
-    /// each taken before its step.
+    /// Mean training loss (cross-entropy, natural logarithm; the calibrated one if so configured)
+    /// over the examples of the last epoch, each taken before its step.
     pub loss: f32,
     /// Local examples.
     pub num_examples: usize,
@@ -221,6 +238,12 @@ pub struct Trained {
 
 /// Trains from `base` on `data` and returns the difference. `progress` is called after each step
 /// and may stop the training.
+///
+/// The loss is the mean cross-entropy of softmax(z). With `calibrated` it is that of
+/// softmax(z + log p), where p_c = (n_c + 1) / (n + classes) are the frequencies of the party's
+/// own classes: so the model need not learn, and the delta does not carry, which classes happen
+/// to be frequent here (Menon et al. 2021, arXiv:2007.07314; in federations Zhang et al. 2022,
+/// arXiv:2209.00189). Evaluation uses z alone.
 ///
 /// Same arguments, number of threads and machine: the same bytes.
 ///
@@ -241,7 +264,10 @@ pub fn train(
     let mut session = Session {
         network: Some(Network::load(&config.model, base, &device)?),
         optimizer: config.optimizer.build(config.gradient_norm_max),
-        client_lr: config.client_lr,
+        client_lr: config.client_lr_of_round(),
+        log_prior: config
+            .calibrated
+            .then(|| log_prior(data, config.model.classes, &device)),
         data,
         device,
     };
@@ -264,6 +290,8 @@ struct Session<'a> {
     network: Option<Network>,
     optimizer: ModuleOptimizer,
     client_lr: f64,
+    /// Added to the logits: `[1, classes]`.
+    log_prior: Option<Tensor<2>>,
     data: &'a Dataset,
     device: Device,
 }
@@ -318,6 +346,10 @@ impl Session<'_> {
     fn step(&mut self, batch: &[usize]) -> Result<f32, ModelError> {
         let network = self.network.take().expect("it is there between steps");
         let logits = network.forward(images(self.data, batch, &self.device));
+        let logits = match &self.log_prior {
+            Some(log_prior) => logits + log_prior.clone(),
+            None => logits,
+        };
         let labels = labels(self.data, batch, &self.device);
         let loss = CrossEntropyLossConfig::new()
             .init(&self.device)
@@ -346,6 +378,18 @@ fn labels(data: &Dataset, indices: &[usize], device: &Device) -> Tensor<1, Int> 
     Tensor::from_data(TensorData::new(labels, [indices.len()]), device)
 }
 
+/// The logarithms of the smoothed class frequencies, `[1, classes]`.
+fn log_prior(data: &Dataset, classes: usize, device: &Device) -> Tensor<2> {
+    let mut counts = data.class_counts();
+    counts.resize(classes, 0);
+    let total = (data.len() + classes) as f32;
+    let values: Vec<f32> = counts
+        .iter()
+        .map(|&count| ((count + 1) as f32 / total).ln())
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, classes]), device)
+}
+
 fn shuffle_rng(seed: u64, round: u32) -> ChaCha20Rng {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     rng.set_stream(u64::from(round));
@@ -367,5 +411,253 @@ impl Mean {
 
     fn value(&self) -> f32 {
         (self.sum / self.examples.max(1) as f64) as f32
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceChoice;
+    use crate::evaluate::Evaluator;
+    use crate::registry::{ModelKind, initial};
+
+    const SIDE: usize = 6;
+
+    fn config(kind: ModelKind) -> TrainConfig {
+        TrainConfig {
+            model: ModelConfig {
+                kind,
+                height: SIDE,
+                width: SIDE,
+                classes: 3,
+            },
+            optimizer: "sgd".parse().unwrap(),
+            client_lr: 0.05,
+            client_lr_decay: 1.0,
+            local_epochs: 4,
+            steps_max: None,
+            batch_size: 16,
+            calibrated: false,
+            gradient_norm_max: None,
+            seed: 7,
+            round: 0,
+        }
+    }
+
+    /// Class c is bright in the columns 2c and 2c + 1, with some noise.
+    fn stripes(count: usize) -> Dataset {
+        let mut images = Vec::new();
+        for example in 0..count {
+            for pixel in 0..SIDE * SIDE {
+                let bright = pixel % SIDE / 2 == example % 3;
+                let noise = (example * 37 + pixel * 101) % 60;
+                images.push(if bright { 180 + noise } else { noise } as u8);
+            }
+        }
+        let labels = (0..count).map(|example| (example % 3) as u8).collect();
+        Dataset::new(images, SIDE, SIDE, labels, 3).unwrap()
+    }
+
+    fn run(config: &TrainConfig, data: &Dataset) -> Result<Trained, ModelError> {
+        let base = initial(&config.model, 1).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        train(config, &base, data, &device, &mut |_| {
+            ControlFlow::Continue(())
+        })
+    }
+
+    #[test]
+    fn training_learns_with_every_model_and_optimizer() {
+        let data = stripes(120);
+        let device = DeviceChoice::Cpu.open().unwrap();
+        for kind in ModelKind::ALL {
+            for (optimizer, client_lr, calibrated) in [
+                ("sgd", 0.05, false),
+                ("sgd", 0.05, true),
+                ("adamw", 0.005, false),
+            ] {
+                let config = TrainConfig {
+                    optimizer: optimizer.parse().unwrap(),
+                    client_lr,
+                    calibrated,
+                    ..config(kind)
+                };
+                let mut parameters = initial(&config.model, 1).unwrap();
+                let evaluator = Evaluator::new(&config.model, &device, &data).unwrap();
+                let before = evaluator.evaluate(&parameters).unwrap();
+                let trained = run(&config, &data).unwrap();
+                parameters.add_scaled(&trained.delta, 1.0).unwrap();
+                let after = evaluator.evaluate(&parameters).unwrap();
+                assert!(
+                    after.loss < 0.3 * before.loss,
+                    "{kind} {optimizer}: {after:?}"
+                );
+                assert!(after.accuracy > 0.95, "{kind} {optimizer}: {after:?}");
+                assert_eq!((trained.num_examples, trained.steps), (120, 32));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes() {
+        let data = stripes(50);
+        let base = config(ModelKind::Cnn);
+        let bytes = |config: &TrainConfig| run(config, &data).unwrap().delta.to_safetensors();
+        assert_eq!(bytes(&base), bytes(&base));
+        let other_round = TrainConfig {
+            round: 1,
+            ..base.clone()
+        };
+        let other_seed = TrainConfig {
+            seed: 8,
+            ..base.clone()
+        };
+        assert_ne!(bytes(&base), bytes(&other_round));
+        assert_ne!(bytes(&base), bytes(&other_seed));
+    }
+
+    #[test]
+    fn one_step_of_plain_sgd_goes_down_the_gradient() {
+        let data = stripes(6);
+        let config = TrainConfig {
+            optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
+            client_lr: 1e-3,
+            local_epochs: 1,
+            ..config(ModelKind::Mlp)
+        };
+        let trained = run(&config, &data).unwrap();
+        let base = initial(&config.model, 1).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let evaluator = Evaluator::new(&config.model, &device, &data).unwrap();
+        let loss = |step: f32| {
+            let mut moved = base.clone();
+            moved.add_scaled(&trained.delta, step).unwrap();
+            evaluator.evaluate(&moved).unwrap().loss
+        };
+        assert!((f64::from(trained.loss) - loss(0.0)).abs() < 1e-5);
+        // delta = -lr * g, so the slope along delta is -|delta|^2 / lr.
+        let slope = (loss(0.5) - loss(-0.5)) / 1.0;
+        let expected = -trained.delta.norm().powi(2) / config.client_lr;
+        assert!((slope / expected - 1.0).abs() < 0.05, "{slope} {expected}");
+    }
+
+    #[test]
+    fn the_prior_is_that_of_the_partys_own_labels() {
+        let data = Dataset::new(vec![0; 4], 1, 1, vec![0, 0, 0, 1], 2).unwrap();
+        let prior = log_prior(&data, 3, &Device::flex());
+        let prior = prior.try_into_vec_as::<f32>().unwrap();
+        let expected = [4.0f32, 2.0, 1.0].map(|count| (count / 7.0).ln());
+        assert_eq!(prior, expected);
+    }
+
+    #[test]
+    fn reports_count_the_steps_and_a_limit_holds() {
+        let data = stripes(40);
+        let config = TrainConfig {
+            steps_max: Some(5),
+            ..config(ModelKind::Mlp)
+        };
+        let base = initial(&config.model, 1).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let mut seen = Vec::new();
+        let trained = train(&config, &base, &data, &device, &mut |report| {
+            seen.push((report.step, report.steps, report.epoch));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(trained.unwrap().steps, 5);
+        assert_eq!(
+            seen,
+            [(1, 5, 0), (2, 5, 0), (3, 5, 0), (4, 5, 1), (5, 5, 1)]
+        );
+    }
+
+    #[test]
+    fn training_stops_when_asked() {
+        let config = config(ModelKind::Mlp);
+        let base = initial(&config.model, 1).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let result = train(&config, &base, &stripes(40), &device, &mut |_| {
+            ControlFlow::Break(())
+        });
+        assert!(matches!(result, Err(ModelError::Interrupted { step: 1 })));
+    }
+
+    #[test]
+    fn divergence_is_an_error() {
+        let config = TrainConfig {
+            client_lr: 10.0,
+            local_epochs: 100,
+            ..config(ModelKind::Cnn)
+        };
+        let mut base = initial(&config.model, 1).unwrap();
+        for value in base.values_mut() {
+            *value *= 1e12;
+        }
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let result = train(&config, &base, &stripes(40), &device, &mut |_| {
+            ControlFlow::Continue(())
+        });
+        assert!(
+            matches!(result, Err(ModelError::Diverged { .. })),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let good = config(ModelKind::Mlp);
+        let bad = [
+            TrainConfig {
+                client_lr: 0.0,
+                ..good.clone()
+            },
+            TrainConfig {
+                client_lr: f64::NAN,
+                ..good.clone()
+            },
+            TrainConfig {
+                client_lr_decay: 1.1,
+                ..good.clone()
+            },
+            TrainConfig {
+                local_epochs: 0,
+                ..good.clone()
+            },
+            TrainConfig {
+                batch_size: 0,
+                ..good.clone()
+            },
+            TrainConfig {
+                steps_max: Some(0),
+                ..good.clone()
+            },
+            TrainConfig {
+                gradient_norm_max: Some(0.0),
+                ..good.clone()
+            },
+            TrainConfig {
+                optimizer: ClientOptimizer::named("sgd", 1.0, 0.0).unwrap(),
+                ..good.clone()
+            },
+        ];
+        for config in bad {
+            let result = run(&config, &stripes(6));
+            assert!(
+                matches!(result, Err(ModelError::Config { .. })),
+                "{config:?}"
+            );
+        }
+        assert!(ClientOptimizer::named("lion", 0.0, 0.0).is_err());
+    }
+
+    #[test]
+    fn the_learning_rate_decays_from_round_to_round() {
+        let config = TrainConfig {
+            client_lr_decay: 0.5,
+            round: 3,
+            ..config(ModelKind::Mlp)
+        };
+        assert!((config.client_lr_of_round() - 0.05 / 8.0).abs() < 1e-12);
     }
 }
