@@ -198,15 +198,15 @@ interface ITaskManagerEvents {
 /// @title Tasks, their escrow, the results of their rounds, and the payouts
 interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEvents {
     /// @notice Posts a task and pulls its reward into escrow; the allowance must cover it.
-    /// @return task The first task is 1.
+    /// @return id The first task is 1.
     function createTask(TaskSpec calldata spec, bytes calldata taskFile)
         external
-        returns (uint64 task);
+        returns (uint64 id);
 
     /// @notice Records the result of the next round. Only the task's aggregator; the first time,
     /// it must have its minimum staked.
     function submitResult(
-        uint64 task,
+        uint64 id,
         uint32 round,
         bytes32 payoutsRoot,
         uint128 total,
@@ -217,7 +217,7 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     /// @notice Pays `account` one payout. Anyone may call.
     /// @return paidNow What was transferred; the rest of `amount` vests.
     function claim(
-        uint64 task,
+        uint64 id,
         uint32 round,
         address account,
         uint128 amount,
@@ -227,22 +227,22 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     /// @notice Pays many payouts of one task, and passes over those claimed before, so that a
     /// retry is safe. Successive claims of one account are paid by one transfer.
     /// @return paidNow What was transferred in all.
-    function claimMany(uint64 task, Claim[] calldata claims) external returns (uint128 paidNow);
+    function claimMany(uint64 id, Claim[] calldata batch) external returns (uint128 paidNow);
 
     /// @notice Pays `account` what has vested, `vestingDuration` after the task's end.
-    function releaseVested(uint64 task, address account) external returns (uint128 amount);
+    function releaseVested(uint64 id, address account) external returns (uint128 amount);
 
     /// @notice Ends a task whose rounds are all settled. Only its aggregator.
-    function finish(uint64 task) external;
+    function finish(uint64 id) external;
 
     /// @notice Ends a task that made no progress for longer than its round time-out. Anyone.
-    function abort(uint64 task) external;
+    function abort(uint64 id) external;
 
     /// @notice Ends a task and refunds it, before any result and any stake. Only its creator.
-    function cancel(uint64 task) external;
+    function cancel(uint64 id) external;
 
     /// @notice Pays the creator what no round was allotted, once the task has ended. Anyone.
-    function refund(uint64 task) external returns (uint128 amount);
+    function refund(uint64 id) external returns (uint128 amount);
 
     /// @notice The token of rewards and stakes.
     function token() external view returns (IERC20);
@@ -254,25 +254,25 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     function taskCount() external view returns (uint64);
 
     /// @notice A task; reverts for an unknown one.
-    function task(uint64 task_) external view returns (TaskRecord memory);
+    function task(uint64 id) external view returns (TaskRecord memory);
 
     /// @notice The most that a round of the task may share out.
-    function roundPoolDown(uint64 task_) external view returns (uint128);
+    function roundPoolDown(uint64 id) external view returns (uint128);
 
     /// @notice A round's result; all zero if it is not settled.
-    function roundResult(uint64 task_, uint32 round)
+    function roundResult(uint64 id, uint32 round)
         external
         view
         returns (RoundResult memory);
 
     /// @notice Whether a payout was claimed.
-    function claimed(uint64 task_, uint32 round, address account) external view returns (bool);
+    function claimed(uint64 id, uint32 round, address account) external view returns (bool);
 
     /// @notice What waits for `releaseVested`.
-    function vestingOf(uint64 task_, address account) external view returns (uint128);
+    function vestingOf(uint64 id, address account) external view returns (uint128);
 
     /// @notice Where the reward is: `reward == paid + refunded + vesting + unclaimed` always.
-    function balances(uint64 task_)
+    function balances(uint64 id)
         external
         view
         returns (
@@ -284,7 +284,7 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
         );
 
     /// @notice The leaf of a payout, as `claim` expects it under the round's root.
-    function payoutLeaf(uint64 task_, uint32 round, address account, uint128 amount)
+    function payoutLeaf(uint64 id, uint32 round, address account, uint128 amount)
         external
         view
         returns (bytes32);
@@ -293,7 +293,7 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     /// @return active Whether the task exists and has not ended.
     /// @return minimum The least stake of `role`.
     /// @return aggregator Who may stake as aggregator.
-    function stakeTerms(uint64 task_, uint8 role)
+    function stakeTerms(uint64 id, uint8 role)
         external
         view
         returns (bool active, uint128 minimum, address aggregator);
