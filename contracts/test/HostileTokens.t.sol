@@ -9,12 +9,12 @@ import {
     ITaskManagerErrors as Errors,
     ITaskManagerTypes as Types
 } from "../src/interfaces/ITaskManager.sol";
-import {Base} from "./helpers/Base.sol";
+import {BaseTest} from "./helpers/Base.sol";
 import {BlockingToken, FalseToken, FeeToken, ReentrantToken} from "./helpers/Tokens.sol";
 import {vm} from "./helpers/Vm.sol";
 
 /// @notice Tokens that misbehave cost their users nothing but the attempt.
-contract HostileTokensTest is Base {
+contract HostileTokensTest is BaseTest {
     function test_a_token_that_takes_a_fee_is_refused() public {
         FeeToken fee = new FeeToken();
         deploy(fee);

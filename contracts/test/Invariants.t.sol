@@ -9,7 +9,7 @@ import {vm} from "./helpers/Vm.sol";
 /// @notice Random actors. Each function makes one call that is often, not always, allowed; what
 /// reverts leaves no trace. Keeps its own books of what everybody should have.
 contract Actors is Base {
-    uint64 private constant TASKS_MAX = 4;
+    uint64 private constant TASKS_MAX = 3;
     uint256 private constant ACCOUNTS = 5;
 
     struct Leaf {
@@ -32,7 +32,7 @@ contract Actors is Base {
     uint256 public done;
 
     constructor() {
-        setUp();
+        start();
         for (uint256 i = 0; i < ACCOUNTS; ++i) {
             require(token.transfer(account(i), 1e24));
             vm.prank(account(i));
@@ -78,8 +78,9 @@ contract Actors is Base {
     }
 
     function finish(uint256 seed) external {
+        uint64 id = task(seed);
         vm.prank(AGGREGATOR);
-        tasks.finish(task(seed));
+        tasks.finish(id);
         ++done;
     }
 
@@ -88,9 +89,12 @@ contract Actors is Base {
         ++done;
     }
 
+    /// Rarely: a cancelled task is of no more use.
     function cancel(uint256 seed) external {
+        if (seed % 8 != 0) return;
+        uint64 id = task(seed / 8);
         vm.prank(CREATOR);
-        tasks.cancel(task(seed));
+        tasks.cancel(id);
         ++done;
     }
 
@@ -100,7 +104,8 @@ contract Actors is Base {
     }
 
     function wait(uint256 time) external {
-        pass(time % (TIMEOUT + TIMEOUT / 4));
+        // Mostly short: a long wait ends tasks.
+        pass(time % 3 == 0 ? TIMEOUT : time % UNBONDING);
     }
 
     // ---- Payouts ----
@@ -114,10 +119,11 @@ contract Actors is Base {
     }
 
     function claimMany(uint256 seed, uint8 count) external {
-        uint64 id = task(seed);
+        uint64 id;
         Types.Claim[] memory batch = new Types.Claim[](1 + count % 6);
         for (uint256 i = 0; i < batch.length; ++i) {
-            Leaf memory leaf = leaves[(seed + i) % leaves.length];
+            Leaf memory leaf = leaves[(seed % leaves.length + i) % leaves.length];
+            if (i == 0) id = leaf.id;
             require(leaf.id == id);
             batch[i] = Types.Claim(leaf.round, leaf.account, leaf.amount, leaf.proof);
         }
@@ -137,33 +143,35 @@ contract Actors is Base {
         received[leaf.account] = type(uint128).max;
     }
 
-    function release(uint256 seed, uint256 who) external {
-        address to = account(who);
-        received[to] += tasks.releaseVested(task(seed), to);
+    function release(uint256 seed) external {
+        (uint64 id, address to) = find(seed, vests);
+        received[to] += tasks.releaseVested(id, to);
         ++done;
     }
 
     // ---- Stakes ----
 
     function deposit(uint256 seed, uint256 who, uint8 role, uint128 amount) external {
-        address from = account(who);
+        (uint64 id, address from) = (task(seed), account(who));
         amount = 1 + amount % 1e18;
         vm.prank(from);
-        stakes.deposit(task(seed), role % 2, amount);
+        stakes.deposit(id, role % 2, amount);
         staked[from] += amount;
         ++done;
     }
 
-    function request(uint256 seed, uint256 who, uint128 amount) external {
-        (, uint128 stake) = stakes.stakeOf(task(seed), account(who));
-        vm.prank(account(who));
-        stakes.requestWithdrawal(task(seed), 1 + amount % stake);
+    function request(uint256 seed, uint128 amount) external {
+        (uint64 id, address from) = find(seed, backs);
+        uint128 stake = stakes.stakeRecord(id, from).amount;
+        vm.prank(from);
+        stakes.requestWithdrawal(id, 1 + amount % stake);
         ++done;
     }
 
-    function withdraw(uint256 seed, uint256 who) external {
-        vm.prank(account(who));
-        staked[account(who)] -= stakes.withdraw(task(seed));
+    function withdraw(uint256 seed) external {
+        (uint64 id, address from) = find(seed, unbonds);
+        vm.prank(from);
+        staked[from] -= stakes.withdraw(id);
         ++done;
     }
 
@@ -228,6 +236,31 @@ contract Actors is Base {
 
     function account(uint256 who) private pure returns (address) {
         return address(uint160(0x7000 + who % ACCOUNTS));
+    }
+
+    /// @dev The first task and account after `seed` for which something can be done.
+    function find(uint256 seed, function(uint64, address) view returns (bool) fits)
+        private
+        view
+        returns (uint64 id, address who)
+    {
+        for (uint256 i = 0; i < ACCOUNTS * TASKS_MAX; ++i) {
+            id = task(seed % 100 + i / ACCOUNTS);
+            who = account(seed % 100 + i);
+            if (fits(id, who)) return (id, who);
+        }
+    }
+
+    function vests(uint64 id, address who) private view returns (bool) {
+        return tasks.vestingOf(id, who) != 0;
+    }
+
+    function backs(uint64 id, address who) private view returns (bool) {
+        return stakes.stakeRecord(id, who).amount != 0;
+    }
+
+    function unbonds(uint64 id, address who) private view returns (bool) {
+        return stakes.stakeRecord(id, who).unbonding != 0;
     }
 
     function balancesOfAll() private view returns (uint256[] memory all) {

@@ -6,12 +6,12 @@ import {
     ITaskManagerEvents,
     ITaskManagerTypes as Types
 } from "../src/interfaces/ITaskManager.sol";
-import {Base} from "./helpers/Base.sol";
+import {BaseTest} from "./helpers/Base.sol";
 import {Tree} from "./helpers/Tree.sol";
 import {vm} from "./helpers/Vm.sol";
 
 /// @notice Claims and vesting.
-contract PayoutsTest is Base, ITaskManagerEvents {
+contract PayoutsTest is BaseTest, ITaskManagerEvents {
     uint64 private id;
     bytes32[] private proofOfAlice;
     bytes32[] private proofOfBob;

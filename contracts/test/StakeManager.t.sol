@@ -7,10 +7,10 @@ import {StakeManager} from "../src/StakeManager.sol";
 import {TaskManager} from "../src/TaskManager.sol";
 import {IStakeManagerErrors as Errors} from "../src/interfaces/IStakeManager.sol";
 import {IStakeManagerEvents, IStakeManagerTypes} from "../src/interfaces/IStakeManager.sol";
-import {Base} from "./helpers/Base.sol";
+import {BaseTest} from "./helpers/Base.sol";
 import {vm} from "./helpers/Vm.sol";
 
-contract StakeManagerTest is Base, IStakeManagerEvents {
+contract StakeManagerTest is BaseTest, IStakeManagerEvents {
     uint8 private constant TRAINER = 0;
     uint8 private constant VALIDATOR = 1;
     uint8 private constant AGGREGATOR_ROLE = 2;

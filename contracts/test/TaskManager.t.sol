@@ -9,11 +9,11 @@ import {
     ITaskManagerEvents,
     ITaskManagerTypes as Types
 } from "../src/interfaces/ITaskManager.sol";
-import {Base} from "./helpers/Base.sol";
+import {BaseTest} from "./helpers/Base.sol";
 import {vm} from "./helpers/Vm.sol";
 
 /// @notice The life of a task: create, settle, finish, abort, cancel, refund.
-contract TaskManagerTest is Base, ITaskManagerEvents {
+contract TaskManagerTest is BaseTest, ITaskManagerEvents {
     // ---- Creation ----
 
     function test_constructor_refuses_a_stake_manager_of_another_token() public {

@@ -35,7 +35,7 @@ abstract contract Base {
     StakeManager internal stakes;
     TaskManager internal tasks;
 
-    function setUp() public virtual {
+    function start() internal {
         vm.warp(START);
         deploy(new ConvokeToken(1e30));
     }
@@ -140,5 +140,12 @@ abstract contract Base {
 
     function refused(bytes4 selector) internal {
         vm.expectRevert(abi.encodeWithSelector(selector));
+    }
+}
+
+/// @notice A test that starts from a fresh deployment.
+abstract contract BaseTest is Base {
+    function setUp() public virtual {
+        start();
     }
 }
