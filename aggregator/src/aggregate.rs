@@ -240,3 +240,164 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<(), AggregatorError> {
         .and_then(|folder| folder.sync_all())
         .map_err(io)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::delta_file::Layout;
+    use crate::rules::{CoordinateMedian, FedAvg, all};
+    use crate::testing::{model, normal, put, update};
+
+    /// More than one batch of chunks for a few threads, and a short last chunk.
+    const VALUES: usize = 17 * CHUNK_VALUES + 11;
+
+    const ADD: SgdMomentum = SgdMomentum {
+        server_lr: 1.0,
+        momentum: 0.0,
+    };
+
+    const HEAVY: SgdMomentum = SgdMomentum {
+        server_lr: 0.5,
+        momentum: 0.9,
+    };
+
+    fn values(path: &Path) -> Vec<f32> {
+        let file = TensorFile::open(path).unwrap();
+        file.map_chunks(|_, chunk| chunk.to_vec()).unwrap().concat()
+    }
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        base: (BlobHash, PathBuf),
+        kept: Vec<(Candidate, PathBuf)>,
+    }
+
+    impl Bench {
+        fn of(values: usize, trainers: u8) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let base = put(dir.path(), &model(&normal(1, values)));
+            let delta = |id: u8| normal(10 + u64::from(id), values);
+            let kept = (0..trainers).map(|id| update(dir.path(), id, &delta(id)));
+            let kept = kept.collect();
+            Self { dir, base, kept }
+        }
+
+        fn step<'a>(&'a self, rule: &'a dyn AggregationRule, optimizer: SgdMomentum) -> Step<'a> {
+            Step {
+                base: self.base.0,
+                base_path: &self.base.1,
+                kept: &self.kept,
+                rule,
+                optimizer,
+                out_dir: self.dir.path(),
+            }
+        }
+
+        fn file_names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.dir.path()).unwrap();
+            let name = |entry: std::io::Result<std::fs::DirEntry>| {
+                entry.unwrap().file_name().into_string().unwrap()
+            };
+            entries.map(name).collect()
+        }
+    }
+
+    #[test]
+    fn the_step_is_the_weighted_mean_of_the_clipped_deltas() {
+        let mut bench = Bench::of(VALUES, 3);
+        for (index, (candidate, _)) in bench.kept.iter_mut().enumerate() {
+            candidate.num_examples = 100 * (index as u64 + 1);
+            candidate.clip_ppm = 1_000_000 - 250_000 * index as u32;
+        }
+        let (hash, path) = aggregate_step(&bench.step(&FedAvg, ADD)).unwrap();
+        let (new, base) = (values(&path), values(&bench.base.1));
+        let deltas: Vec<_> = bench.kept.iter().map(|(_, path)| values(path)).collect();
+        for (index, new) in new.iter().enumerate() {
+            let terms = [(1.0, 1.0), (2.0, 0.75), (3.0, 0.5)].iter().zip(&deltas);
+            let step: f64 = terms
+                .map(|((w, clip), d)| w * clip * f64::from(d[index]) / 6.0)
+                .sum();
+            let expected = f64::from(base[index]) + step;
+            assert!((f64::from(*new) - expected).abs() < 1e-6, "{index}");
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(hash, BlobHash::of(&bytes));
+        assert_eq!(path, bench.dir.path().join(hash.to_file_name()));
+        // Header and length of the base; nothing half-written is left behind.
+        assert_eq!(bytes.len(), std::fs::read(&bench.base.1).unwrap().len());
+        assert_eq!(
+            Layout::of(&path).unwrap(),
+            Layout::of(&bench.base.1).unwrap()
+        );
+        assert_eq!(bench.file_names().len(), 5);
+    }
+
+    #[test]
+    fn same_bytes_whatever_the_number_of_threads() {
+        let bench = Bench::of(VALUES, 5);
+        for rule in all() {
+            let hash = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let step = bench.step(rule, HEAVY);
+                pool.unwrap().install(|| aggregate_step(&step).unwrap().0)
+            };
+            let one = hash(1);
+            assert_eq!(one, hash(2), "{}", rule.name());
+            assert_eq!(one, hash(3), "{}", rule.name());
+        }
+    }
+
+    #[test]
+    fn without_updates_the_base_stays() {
+        let bench = Bench::of(100, 0);
+        let result = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
+        assert_eq!(result, bench.base);
+        assert_eq!(bench.file_names().len(), 1);
+    }
+
+    #[test]
+    fn a_step_taken_again_is_the_same_and_momentum_goes_on_from_it() {
+        let mut bench = Bench::of(300, 2);
+        let first = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
+        assert_eq!(first, aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap());
+        let base = std::mem::replace(&mut bench.base, first.clone());
+        let second = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
+        assert_eq!(second, aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap());
+        // Equal deltas twice: v = d, then 1.9 d.
+        let (base, first, second) = (values(&base.1), values(&first.1), values(&second.1));
+        for ((base, first), second) in base.iter().zip(&first).zip(&second) {
+            assert!((1.9 * (first - base) - (second - first)).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_delta_of_another_model_is_an_error() {
+        let mut bench = Bench::of(100, 2);
+        bench.kept[1] = update(bench.dir.path(), 9, &normal(3, 101));
+        let error = aggregate_step(&bench.step(&CoordinateMedian, ADD)).unwrap_err();
+        assert!(
+            matches!(error, AggregatorError::Malformed { .. }),
+            "{error}"
+        );
+        assert_eq!(bench.file_names().len(), 4);
+    }
+
+    #[test]
+    fn a_step_beyond_f32_is_an_error_and_leaves_nothing() {
+        let mut bench = Bench::of(100, 0);
+        let mut delta = normal(3, 100);
+        delta[42] = f32::MAX;
+        bench.kept = vec![update(bench.dir.path(), 1, &delta)];
+        let optimizer = SgdMomentum {
+            server_lr: 2.0,
+            ..ADD
+        };
+        let error = aggregate_step(&bench.step(&FedAvg, optimizer)).unwrap_err();
+        assert!(
+            matches!(error, AggregatorError::Diverged { index: 42, .. }),
+            "{error}"
+        );
+        assert_eq!(bench.file_names().len(), 2);
+    }
+}

@@ -154,3 +154,155 @@ const fn sign_bits() -> [[u32; 8]; 256] {
     }
     table
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::delta_file::CHUNK_VALUES;
+    use crate::testing::{model, normal, put};
+
+    const LONG: usize = 2 * CHUNK_VALUES + 77;
+
+    fn projected(values: &[f32], seed: u8, scale: f64) -> Projection {
+        let dir = tempfile::tempdir().unwrap();
+        let file = TensorFile::open(&put(dir.path(), &model(values)).1).unwrap();
+        project(&file, &Digest([seed; 32]), scale).unwrap()
+    }
+
+    fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
+        values.into_iter().map(|v| v * v).sum::<f64>().sqrt()
+    }
+
+    fn widened(values: &[f32]) -> impl Iterator<Item = f64> {
+        values.iter().map(|v| f64::from(*v))
+    }
+
+    #[test]
+    fn every_entry_of_the_matrix_is_plus_or_minus_one_and_blocks_are_orthogonal() {
+        let seed = Digest([3; 32]);
+        let column = |i: usize| {
+            let mut unit = [0.0; 2 * SKETCH_LEN];
+            unit[i] = 1.0;
+            project_chunk(&unit, &seed, 0, 1.0)
+        };
+        let columns: Vec<_> = (0..2 * SKETCH_LEN).map(column).collect();
+        for (i, a) in columns.iter().enumerate() {
+            assert!(a.iter().all(|v| v.abs() == 1.0));
+            for (j, b) in columns.iter().enumerate().skip(i + 1) {
+                let dot: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                let same_block = i / SKETCH_LEN == j / SKETCH_LEN;
+                assert!(
+                    dot.abs() < if same_block { 0.5 } else { 64.0 },
+                    "{i} {j} {dot}"
+                );
+            }
+        }
+        let plus = columns.iter().flatten().filter(|v| **v > 0.0).count();
+        assert!(plus.abs_diff(SKETCH_LEN * SKETCH_LEN) < 600, "{plus}");
+    }
+
+    #[test]
+    fn linear() {
+        let (a, b) = (normal(1, LONG), normal(2, LONG));
+        let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+        let (pa, pb, ps) = (
+            projected(&a, 7, 1.0),
+            projected(&b, 7, 1.0),
+            projected(&sum, 7, 1.0),
+        );
+        let tenth = projected(&a, 7, 0.1);
+        for i in 0..SKETCH_LEN {
+            let bound = 1e-5 * norm(widened(&sum));
+            assert!((pa[i] + pb[i] - ps[i]).abs() < bound);
+            assert!((0.1 * pa[i] - tenth[i]).abs() < bound);
+        }
+    }
+
+    /// The mean over 64 seeds of |y|² / (k |x|²) is 1 within 4 standard errors of √(2/k)/8,
+    /// whatever the shape of the delta.
+    #[test]
+    fn norms_are_kept_in_expectation() {
+        let mut constant = vec![0.01; 3_000];
+        constant[0] = 0.5;
+        let mut one = vec![0.0; 3_000];
+        one[1_234] = -2.0;
+        let every_128th = (0..3_000).map(|i| f32::from(u8::from(i % 128 == 5)));
+        for (name, values) in [
+            ("normal", normal(3, 3_000)),
+            ("constant", constant),
+            ("one value", one),
+            ("one of each block", every_128th.collect()),
+        ] {
+            let energy = norm(widened(&values)).powi(2) * SKETCH_LEN as f64;
+            let ratios: Vec<f64> = (0..64)
+                .map(|seed| norm(projected(&values, seed, 1.0)).powi(2) / energy)
+                .collect();
+            let mean = ratios.iter().sum::<f64>() / 64.0;
+            assert!((mean - 1.0).abs() < 0.0625, "{name}: {mean}");
+            let spread = ratios.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / 63.0;
+            // Of a dense matrix: 2/128 = 0.0156.
+            assert!(spread < 0.032, "{name}: {spread}");
+        }
+    }
+
+    #[test]
+    fn cosines_are_kept() {
+        let (a, noise) = (normal(4, 20_000), normal(5, 20_000));
+        // Cosine 0.6 by construction.
+        let b: Vec<f32> = a
+            .iter()
+            .zip(&noise)
+            .map(|(a, n)| 0.6 * a + 0.8 * n)
+            .collect();
+        let cosines = (0..32).map(|seed| {
+            let [x, y] =
+                [&a, &b].map(|v| Sketch::quantize(&projected(v, seed, 1.0 / norm(widened(v)))));
+            x.dot(&y) as f64 / ((x.dot(&x) * y.dot(&y)) as f64).sqrt()
+        });
+        let mean = cosines.sum::<f64>() / 32.0;
+        assert!((mean - 0.6).abs() < 0.06, "{mean}");
+    }
+
+    #[test]
+    fn a_delta_of_the_clipping_norm_fills_a_quarter_of_a_byte() {
+        let values = normal(6, 5_000);
+        let sketch = Sketch::quantize(&projected(&values, 1, 1.0 / norm(widened(&values))));
+        let deviation = (sketch.dot(&sketch) as f64 / SKETCH_LEN as f64).sqrt();
+        assert!((25.0..40.0).contains(&deviation), "{deviation}");
+    }
+
+    #[test]
+    fn quantizing_clamps_on_both_sides_alike() {
+        let mut projection = [0.0; SKETCH_LEN];
+        projection[..6].copy_from_slice(&[1e300, -1e300, 1.0, -1.0, 0.4 / 32.0, 2.5 / 32.0]);
+        let sketch = Sketch::quantize(&projection);
+        assert_eq!(sketch.0[..6], [127, -127, 32, -32, 0, 2]);
+        assert_eq!(
+            Sketch([i8::MIN; SKETCH_LEN]).dot(&Sketch([i8::MIN; SKETCH_LEN])),
+            1 << 21
+        );
+    }
+
+    #[test]
+    fn the_same_whatever_the_number_of_threads_and_another_for_another_seed() {
+        let values = normal(7, LONG);
+        let with_threads = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| projected(&values, 1, 1.0))
+        };
+        let one = with_threads(1);
+        assert_eq!(one, with_threads(3));
+        assert_ne!(one, projected(&values, 2, 1.0));
+    }
+
+    #[test]
+    fn extreme_values_are_scaled_before_they_are_summed() {
+        let sketch = projected(
+            &[f32::MAX; 1_000],
+            1,
+            1.0 / (f64::from(f32::MAX) * 1_000f64.sqrt()),
+        );
+        assert!(sketch.iter().all(|v| v.is_finite()) && norm(sketch) > 1.0);
+    }
+}

@@ -367,3 +367,150 @@ CREATE TABLE payout (
     PRIMARY KEY (round, position)
 ) STRICT, WITHOUT ROWID;
 ";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use convoke_protocol::ids::{Address, Amount, BlobHash, Role};
+
+    use super::*;
+
+    fn payout(id: u8, amount: u128) -> Payout {
+        Payout {
+            account: Address([id; 20]),
+            role: Role::Trainer,
+            amount: Amount(amount),
+        }
+    }
+
+    fn report(round: u32) -> RoundReport {
+        RoundReport {
+            round: RoundId(round),
+            base: BlobHash([1; 32]),
+            checkpoint: BlobHash([2; 32]),
+            base_loss_micros: 3,
+            base_accuracy_ppm: 4,
+            kept: Vec::new(),
+            refused: Vec::new(),
+            absent: vec![Address([5; 20])],
+            validators: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn events_come_back_in_order_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = EVENTS_PAGE + 3;
+        let store = Store::open(dir.path()).await.unwrap();
+        assert!(store.events().await.unwrap().is_empty());
+        for i in 0..count {
+            let at = Millis(1_000 + u64::from(i));
+            store.append_event(at, &i.to_le_bytes()).await.unwrap();
+        }
+        store.close().await;
+        drop(store);
+        let store = Store::open(dir.path()).await.unwrap();
+        let events = store.events().await.unwrap();
+        assert_eq!(events.len(), count as usize);
+        for (i, event) in (0..count).zip(&events) {
+            assert_eq!(event.number, i64::from(i) + 1);
+            assert_eq!(event.at, Millis(1_000 + u64::from(i)));
+            assert_eq!(event.bytes, i.to_le_bytes());
+        }
+        let page = store.events_after(2).await.unwrap();
+        assert_eq!((page.len(), page[0].number), (EVENTS_PAGE as usize, 3));
+    }
+
+    #[tokio::test]
+    async fn two_aggregators_cannot_share_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Store::open(dir.path()).await.unwrap();
+        let error = Store::open(dir.path()).await.unwrap_err();
+        assert!(matches!(error, AggregatorError::InUse { .. }), "{error}");
+        let folder = dir.path().display().to_string();
+        assert!(error.to_string().contains(&folder), "{error}");
+        drop(first);
+        Store::open(dir.path()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_folder_belongs_to_one_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        store.bind(&Digest([1; 32])).await.unwrap();
+        store.bind(&Digest([1; 32])).await.unwrap();
+        let error = store.bind(&Digest([2; 32])).await.unwrap_err();
+        assert!(
+            matches!(error, AggregatorError::OtherTask { .. }),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn values_and_payouts_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(store.meta("a").await.unwrap(), None);
+        for value in [b"1", b"2"] {
+            store.set_meta("a", value).await.unwrap();
+        }
+        assert_eq!(store.meta("a").await.unwrap().unwrap(), b"2");
+
+        let (one, two) = (RoundId(1), RoundId(2));
+        let first = [payout(9, u128::MAX), payout(1, 0), payout(5, 7)];
+        store.save_payouts(one, &first).await.unwrap();
+        store.save_payouts(two, &[payout(3, 3)]).await.unwrap();
+        assert_eq!(store.payouts(one).await.unwrap(), first);
+        store.save_payouts(one, &first[1..]).await.unwrap();
+        assert_eq!(store.payouts(one).await.unwrap(), first[1..]);
+        assert_eq!(store.payouts(RoundId(3)).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn reports_come_back_oldest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        for round in [2, 1, 2] {
+            store.save_report(&report(round)).await.unwrap();
+        }
+        assert_eq!(store.reports().await.unwrap(), [report(1), report(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_newer_or_broken_database_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 7")
+            .execute(&store.pool)
+            .await
+            .unwrap();
+        store.close().await;
+        drop(store);
+        let error = Store::open(dir.path()).await.unwrap_err();
+        assert!(
+            matches!(error, AggregatorError::Version { got: 7, .. }),
+            "{error}"
+        );
+
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(DATABASE_FILE), [7; 4_096]).unwrap();
+        let error = Store::open(dir.path()).await.unwrap_err();
+        assert!(matches!(error, AggregatorError::Database { .. }), "{error}");
+        assert!(error.to_string().contains(DATABASE_FILE), "{error}");
+    }
+
+    /// Every write is on disk when the call returns, and no reader can undo that.
+    #[tokio::test]
+    async fn writes_are_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let pragma = |name: &'static str| {
+            let sql = AssertSqlSafe(format!("PRAGMA {name}"));
+            let pool = store.pool.clone();
+            async move { sqlx::query(sql).fetch_one(&pool).await.unwrap() }
+        };
+        assert_eq!(pragma("journal_mode").await.get::<String, _>(0), "wal");
+        assert_eq!(pragma("synchronous").await.get::<i64, _>(0), 2);
+        assert_eq!(pragma("foreign_keys").await.get::<i64, _>(0), 1);
+    }
+}

@@ -7,15 +7,16 @@
 //! 1. alive: 64 nᵢ ≥ median n;
 //! 2. copies: i and j are close if 3 Pᵢⱼ < D and 2 Pᵢⱼ < nᵢ + nⱼ; the later one goes;
 //! 3. energy, three passes over those still kept: with qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², qᵢ D / dᵢ is at
-//!    most twice its median (D is the same for all of a pass, and cancels);
-//! 4. signs, for small cohorts: the cosine with the sum of the other kept ones has a floor; the
-//!    worst goes first, then all cosines are taken again.
+//!    most twice its median (D is the same for all of a pass, and cancels).
+//!
+//! No direction is judged here. Near the optimum honest deltas oppose each other (each undoes
+//! the averaging of the last round), so that their cosines say nothing; what points the wrong
+//! way is found by the validators' held-out data.
 //!
 //! Vectors around the mean of m are multiplied by m, so that everything stays whole: with
 //! n ≤ 2²¹ and m ≤ 2⁸, |m cᵢ|² ≤ 2³⁹, m⁴ qᵢ < 2⁸⁶, and the cross products of two fractions
 //! q / d stay below 2¹²⁶.
 
-use super::sign_test::{SignTest, sign_test};
 use crate::sketch::Sketch;
 
 /// Trainers in one cohort at most; the bounds above rest on it.
@@ -112,71 +113,29 @@ pub enum Reason {
         /// q D / d over its median, in percent.
         energy_percent: u64,
     },
-    /// Does not point where the others do.
-    Misaligned {
-        /// Its cosine, in thousandths.
-        cosine_milli: i64,
-        /// The smallest that is accepted.
-        least_milli: i64,
-    },
 }
 
-/// The numbers of the keep rule that depend on the size of the cohort.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeepRule {
-    /// The energy passes run with at least so many updates.
-    pub energy_from: usize,
-    /// The sign test runs with fewer updates than this.
-    pub signs_below: usize,
-    /// The smallest cosine that the sign test accepts, in thousandths.
-    pub cosine_least_milli: i64,
-}
-
-impl Default for KeepRule {
-    fn default() -> Self {
-        Self {
-            energy_from: ENERGY_FROM,
-            signs_below: SIGNS_BELOW,
-            cosine_least_milli: COSINE_LEAST_MILLI,
-        }
+/// Applies the rule: for each vector the reason why it is not kept, or `None`. Vectors are in
+/// the order of their commitments, which matters to copies only.
+#[must_use]
+pub fn keep_rule(gram: &Gram) -> Vec<Option<Reason>> {
+    let mut refused = Refused(vec![None; gram.count()]);
+    drop_idle(gram, &mut refused);
+    drop_copies(gram, &mut refused);
+    for _ in 0..ENERGY_PASSES {
+        drop_colluding(gram, &mut refused);
     }
+    refused.0
 }
 
-impl KeepRule {
-    /// Applies the rule: for each vector the reason why it is not kept, or `None`. Vectors are
-    /// in the order of their commitments, which matters to copies only.
-    #[must_use]
-    pub fn apply(&self, gram: &Gram) -> Vec<Option<Reason>> {
-        let mut refused = Refused(vec![None; gram.count()]);
-        drop_idle(gram, &mut refused);
-        drop_copies(gram, &mut refused);
-        if gram.count() >= self.energy_from {
-            for _ in 0..ENERGY_PASSES {
-                drop_colluding(gram, &mut refused);
-            }
-        }
-        if gram.count() < self.signs_below {
-            let test = SignTest {
-                least_milli: self.cosine_least_milli,
-            };
-            for (i, reason) in sign_test(gram, &refused.kept(), test) {
-                refused.0[i] = Some(reason);
-            }
-        }
-        refused.0
-    }
-}
-
-/// max(0, ⟨sᵢ, Σ kept s − sᵢ⟩) for the kept, 0 for the others.
+/// max(0, ⟨sᵢ, S⟩) with S = Σ kept s for the kept, 0 for the others: the Shapley values of the
+/// game whose value is the energy |S|² of the step.
 #[must_use]
 pub fn alignment(gram: &Gram, refused: &[Option<Reason>]) -> Vec<u64> {
     let kept = kept(refused);
     let score = |(i, reason): (usize, &Option<Reason>)| match reason {
         Some(_) => 0,
-        None => {
-            let agreement = gram.row_sum(i, &kept) - gram.norm_squared(i);
-            u64::try_from(agreement).unwrap_or(0)
-        }
+        None => u64::try_from(gram.row_sum(i, &kept)).unwrap_or(0),
     };
     refused.iter().enumerate().map(score).collect()
 }
@@ -325,12 +284,3 @@ const ENERGY_PASSES: usize = 3;
 
 /// A larger share than this is not told apart in texts.
 const ENERGY_PERCENT_MAX: u64 = 1_000_000;
-
-/// With fewer updates the median energy is that of one or two, and honest ones are refused.
-const ENERGY_FROM: usize = 10;
-
-/// With this many updates the energy test does the work.
-const SIGNS_BELOW: usize = 10;
-
-/// See [`KeepRule::cosine_least_milli`].
-const COSINE_LEAST_MILLI: i64 = 100;

@@ -1,7 +1,10 @@
 //! The outlier filter: norms, clipping, sketches, keep rule, alignment scores.
 
 mod gram;
-mod sign_test;
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod properties;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +13,7 @@ use convoke_protocol::message::Candidate;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::Verdict;
 
-pub use self::gram::{Gram, KeepRule, NORM_SQUARED_MAX, Reason, TRAINERS_MAX, alignment};
+pub use self::gram::{Gram, NORM_SQUARED_MAX, Reason, TRAINERS_MAX, alignment, keep_rule};
 use crate::delta_file::{Layout, TensorFile, inspect};
 use crate::error::AggregatorError;
 use crate::sketch::{Sketch, project};
@@ -89,7 +92,7 @@ fn sketch(
 }
 
 fn verdicts(updates: &[&Candidate], clips: &[u32], gram: &Gram) -> Vec<Verdict> {
-    let reasons = KeepRule::default().apply(gram);
+    let reasons = keep_rule(gram);
     let alignments = alignment(gram, &reasons);
     let refusal = |reason: &Reason| match *reason {
         Reason::NoWork { ratio_ppm } => Refusal::NoWork { ratio_ppm },
@@ -97,13 +100,6 @@ fn verdicts(updates: &[&Candidate], clips: &[u32], gram: &Gram) -> Vec<Verdict> 
             of: updates[of].trainer,
         },
         Reason::Colluding { energy_percent } => Refusal::Colluding { energy_percent },
-        Reason::Misaligned {
-            cosine_milli,
-            least_milli,
-        } => Refusal::Misaligned {
-            cosine_milli,
-            least_milli,
-        },
     };
     updates
         .iter()
@@ -117,4 +113,117 @@ fn verdicts(updates: &[&Candidate], clips: &[u32], gram: &Gram) -> Vec<Verdict> 
             refusal: reason.as_ref().map(refusal),
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::{model, normal, put, trainer, update};
+
+    const VALUES: usize = 3_000;
+
+    /// Updates with a common direction: `common` of the whole.
+    fn honest(dir: &Path, count: u8, common: f32) -> Vec<(Candidate, PathBuf)> {
+        (0..count)
+            .map(|id| update(dir, id, &honest_delta(id, common)))
+            .collect()
+    }
+
+    fn honest_delta(id: u8, common: f32) -> Vec<f32> {
+        let shared = normal(1, VALUES);
+        let own = normal(10 + u64::from(id), VALUES);
+        let rest = (1.0 - common * common).sqrt();
+        let mixed = own.iter().zip(&shared).map(|(o, s)| rest * o + common * s);
+        mixed.collect()
+    }
+
+    fn filtered(dir: &Path, updates: &[(Candidate, PathBuf)]) -> Vec<Verdict> {
+        let base = put(dir, &model(&normal(9, VALUES))).1;
+        filter_updates(updates, &Digest([4; 32]), &Layout::of(&base).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn honest_updates_are_kept_and_aligned() {
+        let dir = tempfile::tempdir().unwrap();
+        for count in [1, 2, 3, 6, 12, 20] {
+            let updates = honest(dir.path(), count, 0.7);
+            let verdicts = filtered(dir.path(), &updates);
+            for (verdict, (candidate, _)) in verdicts.iter().zip(&updates) {
+                assert_eq!(verdict.trainer, candidate.trainer);
+                assert_eq!(verdict.refusal, None, "of {count}");
+                assert!(verdict.alignment > 0);
+            }
+            assert_eq!(verdicts.len(), usize::from(count));
+        }
+        assert!(filtered(dir.path(), &[]).is_empty());
+    }
+
+    #[test]
+    fn long_deltas_are_clipped_to_the_median_and_idle_ones_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut updates = honest(dir.path(), 7, 0.7);
+        let scaled = |id: u8, by: f32| {
+            let delta: Vec<f32> = honest_delta(id, 0.7).iter().map(|v| by * v).collect();
+            update(dir.path(), id, &delta)
+        };
+        updates[2] = scaled(2, 10.0);
+        updates[3] = scaled(3, 1e-3);
+        updates[4] = scaled(4, 0.0);
+        let verdicts = filtered(dir.path(), &updates);
+        assert!((95_000..105_000).contains(&verdicts[2].clip_ppm));
+        assert_eq!(verdicts[2].refusal, None);
+        for idle in [3, 4] {
+            assert!(matches!(
+                verdicts[idle].refusal,
+                Some(Refusal::NoWork { .. })
+            ));
+            assert_eq!(verdicts[idle].clip_ppm, CLIP_ONE_PPM);
+            assert_eq!(verdicts[idle].alignment, 0);
+        }
+    }
+
+    #[test]
+    fn a_copy_names_the_trainer_who_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut updates = honest(dir.path(), 6, 0.5);
+        let nearly: Vec<f32> = honest_delta(1, 0.5).iter().map(|v| v * 1.001).collect();
+        updates[4] = update(dir.path(), 4, &nearly);
+        let verdicts = filtered(dir.path(), &updates);
+        let of = trainer(1);
+        assert_eq!(verdicts[4].refusal, Some(Refusal::Copy { of }));
+        assert_eq!(verdicts.iter().filter(|v| v.refusal.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_verdicts() {
+        let dir = tempfile::tempdir().unwrap();
+        let updates = honest(dir.path(), 5, 0.3);
+        assert_eq!(
+            filtered(dir.path(), &updates),
+            filtered(dir.path(), &updates)
+        );
+    }
+
+    #[test]
+    fn a_file_that_has_changed_since_is_our_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let updates = honest(dir.path(), 2, 0.3);
+        std::fs::write(&updates[1].1, b"gone").unwrap();
+        let base = put(dir.path(), &model(&normal(9, VALUES))).1;
+        let layout = Layout::of(&base).unwrap();
+        let error = filter_updates(&updates, &Digest::ZERO, &layout).unwrap_err();
+        assert!(matches!(error, AggregatorError::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn clipping_never_lengthens_and_takes_extremes() {
+        assert_eq!(clip_norm(&[]), 0.0);
+        assert_eq!(clip_norm(&[0.0, 0.0]), 0.0);
+        assert_eq!(clip_norm(&[0.0, 0.0, 4.0, 2.0]), 2.0);
+        assert_eq!(clip_ppm(1.0, 2.0), CLIP_ONE_PPM);
+        assert_eq!(clip_ppm(0.0, 0.0), CLIP_ONE_PPM);
+        assert_eq!(clip_ppm(3.0, 2.0), 666_666);
+        assert_eq!(clip_ppm(f64::MAX, f64::MIN_POSITIVE), 0);
+    }
 }
