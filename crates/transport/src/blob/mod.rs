@@ -1,0 +1,38 @@
+//! Blobs: files named by the BLAKE3 hash of their content, sent on streams of their own.
+//!
+//! ```text
+//! fetch:  FETCH hash offset  ───▶            push:  PUSH hash length  ───▶
+//!                   ◀───  OK length                         ◀───  OK offset
+//!                   ◀═══  bytes from offset         bytes from offset ═══▶
+//!                                                           ◀───  OK receipt
+//! ```
+//! In the place of OK stands REFUSED with a reason. The receiver hashes while bytes arrive and
+//! discards what does not have the name that it was sent under. What broke off stays as a
+//! partial file, and goes on from its length.
+
+mod fetch;
+mod header;
+mod push;
+mod receive;
+mod send;
+mod serve;
+mod store;
+
+pub use self::header::Receipt;
+pub use self::serve::BlobPolicy;
+pub use self::store::BlobStore;
+
+/// How far a blob has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobProgress {
+    /// Bytes that are there, those of earlier attempts included.
+    pub done: u64,
+    /// Bytes in all.
+    pub length: u64,
+}
+
+/// Bytes handled at a time between socket, hash and file.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Chunks under way between socket and file.
+const CHUNKS_IN_FLIGHT: usize = 4;

@@ -1,0 +1,168 @@
+//! Serving the other end's fetches and pushes.
+
+use std::sync::Arc;
+
+use convoke_protocol::ids::{Address, BlobHash};
+use quinn::{RecvStream, SendStream};
+use tokio::task::JoinSet;
+
+use super::header::{REQUEST_BYTES, Receipt, Request, grant, refuse};
+use super::receive::{died, receive};
+use super::send::send;
+use super::store::BlobStore;
+use crate::connection::Connection;
+use crate::error::{TransportError, close};
+
+/// Who may read and write what. Called on the connection's tasks: answer at once.
+pub trait BlobPolicy: Send + Sync + 'static {
+    /// Whether `peer` may fetch `blob`. What may not be read looks like what is not there.
+    fn may_read(&self, peer: Address, blob: &BlobHash) -> bool;
+
+    /// Whether `peer` may push `blob` with `length` bytes.
+    ///
+    /// # Errors
+    /// Why not, in words for the peer.
+    fn may_write(&self, peer: Address, blob: &BlobHash, length: u64) -> Result<(), String>;
+
+    /// Some bytes of a pushed blob have come.
+    fn arriving(&self, peer: Address, blob: &BlobHash);
+
+    /// A pushed blob is whole, verified and durable; also if it was here before.
+    fn written(&self, peer: Address, blob: &BlobHash, length: u64);
+}
+
+impl Connection {
+    /// Serves the peer's blob streams until the connection ends.
+    pub async fn serve_blobs<P: BlobPolicy>(&self, store: BlobStore, policy: P) {
+        let policy = Arc::new(policy);
+        // QUIC's limit on open streams bounds how many of these there are.
+        let mut streams = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = self.quic.accept_bi() => {
+                    let Ok((send, receive)) = stream else { return };
+                    let server = Server {
+                        connection: self.clone(),
+                        store: store.clone(),
+                        policy: policy.clone(),
+                    };
+                    streams.spawn(server.serve(send, receive));
+                }
+                Some(_) = streams.join_next() => {}
+            }
+        }
+    }
+}
+
+struct Server<P> {
+    connection: Connection,
+    store: BlobStore,
+    policy: Arc<P>,
+}
+
+impl<P: BlobPolicy> Server<P> {
+    async fn serve(self, mut answers: SendStream, mut stream: RecvStream) {
+        let peer = self.connection.peer();
+        let served = self.request(&mut answers, &mut stream).await;
+        if let Err(error) = served {
+            tracing::debug!(%peer, %error, "blob stream failed");
+            let _ = stream.stop(close::PROTOCOL);
+        }
+    }
+
+    async fn request(
+        &self,
+        answers: &mut SendStream,
+        stream: &mut RecvStream,
+    ) -> Result<(), TransportError> {
+        let stall = self.connection.limits.blob_stall_timeout;
+        let mut bytes = [0; REQUEST_BYTES];
+        tokio::time::timeout(stall, stream.read_exact(&mut bytes))
+            .await
+            .map_err(|_| TransportError::Truncated)??;
+        match Request::decode(&bytes) {
+            Some(Request::Fetch { blob, offset }) => self.give(blob, offset, answers).await,
+            Some(Request::Push { blob, length }) => self.take(blob, length, answers, stream).await,
+            None => {
+                self.connection
+                    .quic
+                    .close(close::PROTOCOL, b"unknown kind of stream");
+                Ok(())
+            }
+        }
+    }
+
+    async fn give(
+        &self,
+        blob: BlobHash,
+        offset: u64,
+        answers: &mut SendStream,
+    ) -> Result<(), TransportError> {
+        let peer = self.connection.peer();
+        let here = self
+            .store
+            .len(&blob)
+            .filter(|_| self.policy.may_read(peer, &blob));
+        let Some(length) = here else {
+            return refuse(answers, "there is no such blob for you").await;
+        };
+        grant(answers, &length.to_le_bytes()).await?;
+        let stall = self.connection.limits.blob_stall_timeout;
+        if offset < length {
+            send(blob, &self.store, offset, length, answers, stall, |_| {}).await?;
+        }
+        let _ = answers.finish();
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        blob: BlobHash,
+        length: u64,
+        answers: &mut SendStream,
+        stream: &mut RecvStream,
+    ) -> Result<(), TransportError> {
+        let peer = self.connection.peer();
+        if let Err(reason) = self.policy.may_write(peer, &blob, length) {
+            return refuse(answers, &reason).await;
+        }
+        if self.store.contains(&blob) {
+            grant(answers, &length.to_le_bytes()).await?;
+            return self.acknowledge(blob, length, answers).await;
+        }
+        let store = self.store.clone();
+        let begun = tokio::task::spawn_blocking(move || store.begin(blob))
+            .await
+            .map_err(|error| died(blob, &error))??;
+        let Some(mut partial) = begun else {
+            return refuse(answers, "it is arriving already").await;
+        };
+        if partial.length() > length {
+            partial.reset()?;
+        }
+        grant(answers, &partial.length().to_le_bytes()).await?;
+        let stall = self.connection.limits.blob_stall_timeout;
+        let progress = |_| self.policy.arriving(peer, &blob);
+        match receive(blob, partial, length, stream, stall, progress).await {
+            Ok(()) => self.acknowledge(blob, length, answers).await,
+            Err(error @ TransportError::BlobContent { .. }) => {
+                refuse(answers, &error.to_string()).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn acknowledge(
+        &self,
+        blob: BlobHash,
+        length: u64,
+        answers: &mut SendStream,
+    ) -> Result<(), TransportError> {
+        let peer = self.connection.peer();
+        let receipt = Receipt::sign(blob, length, peer, &self.connection.wallet);
+        self.policy.written(peer, &blob, length);
+        grant(answers, &receipt.signature.0).await?;
+        let _ = answers.finish();
+        Ok(())
+    }
+}
