@@ -19,6 +19,9 @@ use crate::server_optimizer::SgdMomentum;
 /// number does not show in the result.
 const CHUNK_VALUES: usize = 1 << 14;
 
+/// How the names of files begin that are not finished.
+const TEMPORARY: &str = ".step-";
+
 /// What a step is made of.
 pub struct Step<'a> {
     /// The checkpoint to step from.
@@ -48,6 +51,7 @@ pub fn aggregate_step(step: &Step<'_>) -> Result<(BlobHash, PathBuf), Aggregator
     if step.kept.is_empty() {
         return Ok((step.base, step.base_path.to_owned()));
     }
+    remove_leftovers(step.out_dir)?;
     let inputs = Inputs::open(step)?;
     let header = inputs.base.header();
     let mut checkpoint = Output::create(step.out_dir, header)?;
@@ -198,7 +202,10 @@ struct Output {
 
 impl Output {
     fn create(dir: &Path, header: &[u8]) -> Result<Self, AggregatorError> {
-        let file = NamedTempFile::new_in(dir).map_err(AggregatorError::file(dir))?;
+        let file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(dir)
+            .map_err(AggregatorError::file(dir))?;
         let mut output = Self {
             file,
             hasher: blake3::Hasher::new(),
@@ -229,6 +236,22 @@ impl Output {
             .map_err(AggregatorError::file(self.file.path()))?;
         Ok((BlobHash(*self.hasher.finalize().as_bytes()), self.file))
     }
+}
+
+/// Removes what a step that was killed has left half-written. One step is taken at a time.
+fn remove_leftovers(dir: &Path) -> Result<(), AggregatorError> {
+    let io = AggregatorError::file(dir);
+    for entry in dir.read_dir().map_err(&io)? {
+        let entry = entry.map_err(&io)?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(TEMPORARY.as_bytes())
+        {
+            std::fs::remove_file(entry.path()).map_err(&io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a synced file its name, and syncs the folder that has it.
@@ -369,6 +392,14 @@ mod tests {
         for ((base, first), second) in base.iter().zip(&first).zip(&second) {
             assert!((1.9 * (first - base) - (second - first)).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn what_a_killed_step_left_is_removed() {
+        let bench = Bench::of(100, 1);
+        std::fs::write(bench.dir.path().join(".step-torn"), b"half").unwrap();
+        aggregate_step(&bench.step(&FedAvg, ADD)).unwrap();
+        assert!(!bench.file_names().contains(&".step-torn".to_owned()));
     }
 
     #[test]

@@ -4,8 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use convoke_protocol::ids::Digest;
+use convoke_client::ChainError;
+use convoke_node::NodeError;
+use convoke_protocol::codec::CodecError;
+use convoke_protocol::ids::{Address, BlobHash, Digest, TaskId};
 use convoke_protocol::refusal::Refusal;
+use convoke_protocol::task::TaskFileError;
+use convoke_transport::TransportError;
 
 /// Everything that ends an aggregator, or a step of it.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +103,63 @@ pub enum AggregatorError {
         /// Digest of this task's set-up.
         expected: Digest,
     },
+    /// The chain refused, or cannot be reached.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// Claiming the fee failed.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The blob store, or the address to listen on.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// Our disk: an event in the log is not what this program writes.
+    #[error("the event log: {0}")]
+    Codec(#[from] CodecError),
+    /// Our disk, or our bug: an event that was accepted once is refused in the replay.
+    #[error("the event log does not replay: {0}")]
+    Log(String),
+    /// The task on chain is not one that this version understands.
+    #[error("the file of task {task} is not usable: {source}")]
+    TaskFile {
+        /// The task.
+        task: TaskId,
+        /// What is wrong with it.
+        source: TaskFileError,
+    },
+    /// Our configuration: the task names another aggregator.
+    #[error(
+        "task {task} names the aggregator {named}, this wallet is {ours}: use the wallet that the task names"
+    )]
+    NotTheAggregator {
+        /// The task.
+        task: TaskId,
+        /// Whom it names.
+        named: Address,
+        /// Who we are.
+        ours: Address,
+    },
+    /// The task's creator left out the initial checkpoint.
+    #[error("the task file names no initial checkpoint: create tasks with `convoke task create`")]
+    NoInitialCheckpoint,
+    /// Our configuration: the first start needs the file.
+    #[error("the initial checkpoint {expected} is not here yet: pass its file with --initial")]
+    InitialMissing {
+        /// The hash that the task names.
+        expected: BlobHash,
+    },
+    /// Our configuration: another file than the task's.
+    #[error("{} has the hash {got}, the task names the initial checkpoint {expected}", file.display())]
+    InitialMismatch {
+        /// The file given.
+        file: PathBuf,
+        /// Its hash.
+        got: BlobHash,
+        /// The hash that the task names.
+        expected: BlobHash,
+    },
+    /// Our bug: a computation panicked.
+    #[error("a computation died: {0}")]
+    Job(String),
 }
 
 impl AggregatorError {

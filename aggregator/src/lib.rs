@@ -6,7 +6,10 @@ pub mod error;
 pub mod filter;
 pub mod rules;
 pub mod server_optimizer;
+pub mod service;
 pub mod sketch;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use error::AggregatorError;

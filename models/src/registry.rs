@@ -73,6 +73,21 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The model that a task file asks for.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownModel`], [`ModelError::Config`].
+    pub fn from_spec(spec: &convoke_protocol::task::ModelSpec) -> Result<Self, ModelError> {
+        let config = Self {
+            kind: spec.kind.parse()?,
+            height: spec.height as usize,
+            width: spec.width as usize,
+            classes: spec.classes as usize,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //!
 //! 1. alive: 64 nᵢ ≥ median n;
 //! 2. copies: i and j are close if 3 Pᵢⱼ < D and 2 Pᵢⱼ < nᵢ + nⱼ; the later one goes;
-//! 3. energy, three passes over those still kept: with qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², qᵢ D / dᵢ is at
+//! 3. energy, in rounds of at least [`ENERGY_FROM`] updates, three passes over those still
+//!    kept: with qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², qᵢ D / dᵢ is at
 //!    most twice its median (D is the same for all of a pass, and cancels).
 //!
 //! No direction is judged here. Near the optimum honest deltas oppose each other (each undoes
@@ -24,6 +25,11 @@ pub const TRAINERS_MAX: usize = 256;
 
 /// Largest norm squared that is admitted, that of a sketch of nothing but 127.
 pub const NORM_SQUARED_MAX: i64 = 1 << 21;
+
+/// The energy passes run with at least so many updates. With fewer, the median energy is that of
+/// a few trainers, and honest ones whose data is alike stand out: on Fashion-MNIST, Dirichlet
+/// 0.5, 4% of the honest are refused with 10 to 20 trainers, none with 100.
+pub const ENERGY_FROM: usize = 32;
 
 /// All inner products.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +128,10 @@ pub fn keep_rule(gram: &Gram) -> Vec<Option<Reason>> {
     let mut refused = Refused(vec![None; gram.count()]);
     drop_idle(gram, &mut refused);
     drop_copies(gram, &mut refused);
-    for _ in 0..ENERGY_PASSES {
-        drop_colluding(gram, &mut refused);
+    if gram.count() >= ENERGY_FROM {
+        for _ in 0..ENERGY_PASSES {
+            drop_colluding(gram, &mut refused);
+        }
     }
     refused.0
 }

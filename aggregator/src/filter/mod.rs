@@ -13,7 +13,9 @@ use convoke_protocol::message::Candidate;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::Verdict;
 
-pub use self::gram::{Gram, NORM_SQUARED_MAX, Reason, TRAINERS_MAX, alignment, keep_rule};
+pub use self::gram::{
+    ENERGY_FROM, Gram, NORM_SQUARED_MAX, Reason, TRAINERS_MAX, alignment, keep_rule,
+};
 use crate::delta_file::{Layout, TensorFile, inspect};
 use crate::error::AggregatorError;
 use crate::sketch::{Sketch, project};

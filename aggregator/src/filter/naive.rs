@@ -31,7 +31,7 @@ fn lower_median(mut values: Vec<i128>) -> i128 {
     values[(values.len() - 1) / 2]
 }
 
-/// Who is kept after the passes alive, copies and three times energy.
+/// Who is kept after the passes alive, copies and, from 32 vectors, three times energy.
 pub(super) fn gram_kept(sketches: &[Sketch]) -> Vec<usize> {
     let s: Vec<Vector> = sketches
         .iter()
@@ -44,7 +44,7 @@ pub(super) fn gram_kept(sketches: &[Sketch]) -> Vec<usize> {
     let median = lower_median(n.clone());
     let mut kept: Vec<usize> = (0..s.len()).filter(|i| 64 * n[*i] >= median).collect();
     kept = without_copies(&s, &n, &kept);
-    for _ in 0..3 {
+    for _ in 0..if s.len() >= 32 { 3 } else { 0 } {
         kept = without_colluders(&s, &kept);
     }
     kept

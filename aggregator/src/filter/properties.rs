@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::gram::{Gram, Reason, alignment, keep_rule};
+use super::gram::{ENERGY_FROM, Gram, Reason, alignment, keep_rule};
 use super::naive;
 use crate::sketch::{SKETCH_LEN, Sketch};
 use crate::testing::normal;
@@ -59,7 +59,7 @@ fn nobody_to_compare_with() {
 
 #[test]
 fn all_equal_and_all_zero_are_kept() {
-    for count in [2, 3, 6, 16] {
+    for count in [2, 3, 6, 40] {
         let everybody: Vec<usize> = (0..count).collect();
         assert_eq!(kept(&vec![honest(2, 1, 0.5)[0]; count]), everybody);
         assert_eq!(kept(&vec![Sketch::ZERO; count]), everybody);
@@ -122,6 +122,16 @@ fn colluders_are_refused_and_no_honest_trainer_is() {
 }
 
 #[test]
+fn small_cohorts_of_honest_trainers_are_kept_whole() {
+    for count in 1..ENERGY_FROM {
+        for common in [0.0, 0.4, 0.8] {
+            let sketches = honest(800 + count as u64, count, common);
+            assert_eq!(kept(&sketches).len(), count, "{count} {common}");
+        }
+    }
+}
+
+#[test]
 fn extremes_do_not_overflow() {
     let full = Sketch([127; SKETCH_LEN]);
     let half = {
@@ -166,7 +176,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn agrees_with_the_slow_twin(sketches in sketches(24)) {
+    fn agrees_with_the_slow_twin(sketches in sketches(56)) {
         let kept = kept(&sketches);
         prop_assert_eq!(&kept, &naive::gram_kept(&sketches));
         let gram = Gram::of(&sketches);
@@ -179,7 +189,7 @@ proptest! {
     /// Without copies among them the order of the trainers says nothing.
     #[test]
     fn the_order_is_irrelevant(
-        count in 1usize..20,
+        count in 1usize..48,
         seed in 0u64..1_000,
         opposite in 0usize..4,
         rotation in any::<prop::sample::Index>(),

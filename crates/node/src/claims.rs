@@ -40,7 +40,13 @@ impl Claims {
                 wanted.insert(round, result.submission.payouts_root);
             }
         }
-        Ok(Self { chain: chain.clone(), task, account, wanted, claims: Vec::new() })
+        Ok(Self {
+            chain: chain.clone(),
+            task,
+            account,
+            wanted,
+            claims: Vec::new(),
+        })
     }
 
     /// The next round to ask the aggregator about; `None` once all answers are in.
@@ -54,16 +60,26 @@ impl Claims {
     /// # Errors
     /// [`NodeError::Payouts`] if it is not what the contract holds.
     pub fn hear(&mut self, round: RoundId, payouts: &[Payout]) -> Result<(), NodeError> {
-        let Some(root) = self.wanted.get(&round) else { return Ok(()) };
+        let Some(root) = self.wanted.get(&round) else {
+            return Ok(());
+        };
         let tree = MerkleTree::of_payouts(&self.chain.domain(), self.task, round, payouts);
         if tree.root() != *root {
             return Err(NodeError::Payouts(round));
         }
         self.wanted.remove(&round);
-        let mine = payouts.iter().enumerate().filter(|(_, p)| p.account == self.account);
+        let mine = payouts
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.account == self.account);
         self.claims.extend(mine.filter_map(|(index, payout)| {
             let proof = tree.proof(index)?;
-            Some(Claim { round, account: payout.account, amount: payout.amount, proof })
+            Some(Claim {
+                round,
+                account: payout.account,
+                amount: payout.amount,
+                proof,
+            })
         }));
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use convoke_protocol::ids::{Address, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, RoundReport};
-use convoke_transport::{Connection, Endpoint, Receiver, Sender, TransportError};
+use convoke_transport::{Connection, Endpoint, Receiver, Sender};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -74,7 +74,12 @@ impl Link {
         let (events_tx, events) = mpsc::channel(INBOX_MAX);
         let handle = LinkHandle::default();
         let stop = CancellationToken::new();
-        let driver = Driver { endpoint, config, handle: handle.clone(), events: events_tx };
+        let driver = Driver {
+            endpoint,
+            config,
+            handle: handle.clone(),
+            events: events_tx,
+        };
         let stopped = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -82,7 +87,11 @@ impl Link {
                 () = driver.run() => {}
             }
         });
-        Self { events, handle, _stop: stop.drop_guard() }
+        Self {
+            events,
+            handle,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// The next event. Cancel-safe.
@@ -115,7 +124,11 @@ impl LinkHandle {
 
     /// The present connection, for blobs.
     pub async fn connection(&self) -> Option<Connection> {
-        self.line.lock().await.as_ref().map(|line| line.connection.clone())
+        self.line
+            .lock()
+            .await
+            .as_ref()
+            .map(|line| line.connection.clone())
     }
 }
 
@@ -132,7 +145,9 @@ impl Driver {
             let ended = match self.session().await {
                 Ok(reason) => Ok(LinkEvent::Disconnected { reason }),
                 Err(NodeError::Transport(error)) if error.retryable() => {
-                    Ok(LinkEvent::Disconnected { reason: error.to_string() })
+                    Ok(LinkEvent::Disconnected {
+                        reason: error.to_string(),
+                    })
                 }
                 Err(error) => Err(error),
             };
@@ -147,15 +162,26 @@ impl Driver {
     /// One connection, from the dial to its end; gives the reason of the end.
     async fn session(&self) -> Result<String, NodeError> {
         let config = &self.config;
-        let connection =
-            self.endpoint.connect_with_retry(&config.aggregator, Some(config.expected)).await?;
+        let connection = self
+            .endpoint
+            .connect_with_retry(&config.aggregator, Some(config.expected))
+            .await?;
         let (mut sender, mut receiver) = connection.messages()?;
-        sender.send(&NodeMessage::Hello { task: config.task, role: config.role }).await?;
+        sender
+            .send(&NodeMessage::Hello {
+                task: config.task,
+                role: config.role,
+            })
+            .await?;
         let Some((round, history)) = welcome(&mut receiver).await? else {
             return Ok("the aggregator closed the connection".into());
         };
         *self.handle.line.lock().await = Some(Line { connection, sender });
-        if self.pass(LinkEvent::Connected { round, history }).await.is_none() {
+        if self
+            .pass(LinkEvent::Connected { round, history })
+            .await
+            .is_none()
+        {
             return Ok("stopped".into());
         }
         loop {
@@ -187,4 +213,3 @@ async fn welcome(
         Err(error) => Err(NodeError::Transport(error)),
     }
 }
-

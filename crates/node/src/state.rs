@@ -23,14 +23,20 @@ impl StateDir {
     /// # Errors
     /// [`NodeError::State`] if it cannot be created, or if another process uses it.
     pub fn open(path: &Path) -> Result<Self, NodeError> {
-        let failed = |reason: String| NodeError::State { path: path.to_path_buf(), reason };
+        let failed = |reason: String| NodeError::State {
+            path: path.to_path_buf(),
+            reason,
+        };
         fs::create_dir_all(path).map_err(|error| failed(error.to_string()))?;
         let lock = File::create(path.join("lock")).map_err(|error| failed(error.to_string()))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(failed("in use by another process; give each node its own --dir".into()))
-            }
+            Ok(()) => Ok(Self {
+                path: path.to_path_buf(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(failed(
+                "in use by another process; give each node its own --dir".into(),
+            )),
             Err(TryLockError::Error(error)) => Err(failed(error.to_string())),
         }
     }
@@ -56,7 +62,10 @@ impl StateDir {
             // The rename itself is durable once the folder is.
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|error| NodeError::State { path: path.clone(), reason: error.to_string() })
+        write().map_err(|error| NodeError::State {
+            path: path.clone(),
+            reason: error.to_string(),
+        })
     }
 
     /// Reads a record; `None` if there is none.
@@ -65,13 +74,18 @@ impl StateDir {
     /// [`NodeError::State`] if it cannot be read or is not such a record.
     pub fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, NodeError> {
         let path = self.path.join(name);
-        let failed = |reason: String| NodeError::State { path: path.clone(), reason };
+        let failed = |reason: String| NodeError::State {
+            path: path.clone(),
+            reason,
+        };
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error.to_string())),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.to_string()))
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| failed(error.to_string()))
     }
 }
 
@@ -88,7 +102,12 @@ mod tests {
         state.save("n.json", &7u32).unwrap();
         assert_eq!(state.load::<u32>("n.json").unwrap(), Some(7));
         assert!(state.load::<String>("n.json").is_err());
-        assert!(StateDir::open(folder.path()).unwrap_err().to_string().contains("another process"));
+        assert!(
+            StateDir::open(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("another process")
+        );
         drop(state);
         StateDir::open(folder.path()).unwrap();
     }

@@ -41,7 +41,12 @@ impl TaskContext {
             Role::Aggregator => spec.stake.aggregator,
             Role::Observer => Amount::ZERO,
         };
-        let context = Self { task, chain, spec, aggregator: record.aggregator };
+        let context = Self {
+            task,
+            chain,
+            spec,
+            aggregator: record.aggregator,
+        };
         context.check_stake(wallet.address(), role, needed).await?;
         Ok(context)
     }
@@ -58,7 +63,13 @@ impl TaskContext {
             _ => Amount::ZERO,
         };
         if got < needed {
-            return Err(NodeError::Stake { task: self.task, address, role, got, needed });
+            return Err(NodeError::Stake {
+                task: self.task,
+                address,
+                role,
+                got,
+                needed,
+            });
         }
         Ok(())
     }

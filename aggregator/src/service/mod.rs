@@ -1,0 +1,455 @@
+//! The running aggregator: one task owns the round state machine, logs every accepted event
+//! before its effects are carried out, and talks to everything else through bounded channels.
+
+mod access;
+mod jobs;
+mod peers;
+mod pulse;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoke_client::{AddressBook, Chain};
+use convoke_protocol::codec;
+use convoke_protocol::identity::{Wallet, keccak};
+use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Order};
+use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
+use convoke_protocol::task::TaskSpec;
+use convoke_transport::{BlobStore, Endpoint, Limits};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::access::Access;
+use self::jobs::Jobs;
+use self::peers::{PeerEvent, Peers};
+use crate::delta_file::Layout;
+use crate::error::AggregatorError;
+use crate::rules;
+use crate::store::Store;
+
+/// Inputs that wait for the state machine at most; beyond that peers are held back.
+const INPUTS_MAX: usize = 1_024;
+
+/// After the end, payouts are served until everyone has left, but no longer than this.
+const LINGER: Duration = Duration::from_secs(600);
+
+/// What an aggregator is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// Signs for the aggregator; the task names its address.
+    pub wallet: Wallet,
+    /// Where the contracts are.
+    pub chain: AddressBook,
+    /// The task to aggregate.
+    pub task: TaskId,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// State and blobs; of one task.
+    pub dir: PathBuf,
+    /// The initial checkpoint; needed at the first start only.
+    pub initial: Option<PathBuf>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// All rounds are settled and the task is closed.
+    Finished,
+    /// The task was given up, and why.
+    Failed(String),
+    /// Asked to stop; the next start goes on from here.
+    Stopped,
+}
+
+/// Anything that happens to the service.
+enum Input {
+    Peer(PeerEvent),
+    /// A background job answers the machine.
+    Answer(Event),
+    /// A background job failed in a way that trying again cannot mend.
+    Broken(AggregatorError),
+    /// A delta has arrived whole.
+    Delivered {
+        trainer: Address,
+        delta: BlobHash,
+    },
+    /// Part of a delta has arrived.
+    Arriving {
+        trainer: Address,
+    },
+}
+
+/// Runs the aggregator of one task until it ends or is told to stop.
+///
+/// `listening` is called once, with the address that nodes can dial.
+///
+/// # Errors
+/// [`AggregatorError`] if the task, the state folder or the chain cannot be used.
+pub async fn run(
+    config: Config,
+    listening: impl FnOnce(SocketAddr) + Send,
+    shutdown: CancellationToken,
+) -> Result<Ended, AggregatorError> {
+    let service = Service::start(config, &shutdown).await?;
+    listening(service.endpoint.local_addr()?);
+    service.serve(shutdown).await
+}
+
+struct Service {
+    run: Run,
+    store: Arc<Store>,
+    blobs: BlobStore,
+    access: Access,
+    jobs: Jobs,
+    peers: Peers,
+    endpoint: Endpoint,
+    inputs: mpsc::Receiver<Input>,
+    over_since: Option<tokio::time::Instant>,
+}
+
+impl Service {
+    async fn start(config: Config, shutdown: &CancellationToken) -> Result<Self, AggregatorError> {
+        let chain = Chain::connect(&config.chain, Some(&config.wallet)).await?;
+        let spec = task_spec(&chain, &config).await?;
+        rules::by_name(&spec.aggregation.rule)?;
+        let store = Arc::new(Store::open(&config.dir).await?);
+        let blobs = BlobStore::open(&config.dir.join("blobs"))?;
+        let initial = admit_initial(&blobs, &spec, config.initial.as_deref())?;
+        let layout = Layout::of(&blobs.path(&initial))?;
+        let setup = Setup {
+            task: config.task,
+            domain: chain.domain(),
+            aggregator: config.wallet.address(),
+            initial,
+            checkpoint_bytes: blobs.len(&initial).unwrap_or_default(),
+            spec,
+        };
+        let run = replay(setup, &store).await?;
+
+        let (inputs_tx, inputs) = mpsc::channel(INPUTS_MAX);
+        let endpoint = Endpoint::server(config.wallet, config.listen, Limits::default())?;
+        let access = Access::new(inputs_tx.clone());
+        let jobs = Jobs {
+            chain: chain.clone(),
+            store: store.clone(),
+            blobs: blobs.clone(),
+            layout: Arc::new(layout),
+            setup: Arc::new(run.setup().clone()),
+            inputs: inputs_tx.clone(),
+        };
+        let peers = Peers::listen(
+            endpoint.clone(),
+            chain,
+            run.setup(),
+            blobs.clone(),
+            access.clone(),
+            inputs_tx,
+            shutdown.child_token(),
+        );
+        Ok(Self {
+            run,
+            store,
+            blobs,
+            access,
+            jobs,
+            peers,
+            endpoint,
+            inputs,
+            over_since: None,
+        })
+    }
+
+    async fn serve(mut self, shutdown: CancellationToken) -> Result<Ended, AggregatorError> {
+        self.run.resume();
+        self.feed(Event::Restarted).await?;
+        loop {
+            if self.is_done() {
+                self.endpoint.close("the task is over").await;
+                return Ok(match self.run.failure() {
+                    Some(reason) => Ended::Failed(reason.to_owned()),
+                    None => Ended::Finished,
+                });
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    self.endpoint.close("the aggregator is stopping").await;
+                    return Ok(Ended::Stopped);
+                }
+                () = pulse::until(self.run.deadline()) => self.feed(Event::Tick).await?,
+                () = pulse::until_instant(self.over_since.map(|since| since + LINGER)) => {}
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.take(input).await?,
+                    None => return Ok(Ended::Stopped),
+                },
+            }
+        }
+    }
+
+    /// Over, closed on chain, and nobody is left who might ask for payouts.
+    fn is_done(&mut self) -> bool {
+        if !self.run.is_over() {
+            return false;
+        }
+        let since = *self
+            .over_since
+            .get_or_insert_with(tokio::time::Instant::now);
+        self.peers.is_empty() || since.elapsed() >= LINGER
+    }
+
+    async fn take(&mut self, input: Input) -> Result<(), AggregatorError> {
+        match input {
+            Input::Peer(PeerEvent::Joined(peer)) => {
+                let (address, role, stake) = (peer.address, peer.role, peer.stake);
+                let welcome = AggregatorMessage::Welcome {
+                    round: self.run.round(),
+                    history: self.run.history().cloned().collect(),
+                };
+                self.peers.add(peer, welcome);
+                if role != Role::Observer {
+                    self.feed(Event::Joined {
+                        address,
+                        role,
+                        stake,
+                    })
+                    .await?;
+                }
+                Ok(())
+            }
+            Input::Peer(PeerEvent::Left {
+                address,
+                connection,
+            }) => {
+                let role = self.peers.remove(address, connection);
+                match role {
+                    Some(Role::Observer) | None => Ok(()),
+                    Some(_) => self.feed(Event::Left { address }).await,
+                }
+            }
+            Input::Peer(PeerEvent::Said { address, message }) => self.hear(address, message).await,
+            Input::Answer(event) => self.feed(event).await,
+            Input::Broken(error) => Err(error),
+            Input::Delivered { trainer, delta } => {
+                if self.run.expects_delta(trainer, &delta) {
+                    self.jobs.inspect(trainer, delta);
+                }
+                Ok(())
+            }
+            Input::Arriving { trainer } => {
+                self.feed(Event::Progressed {
+                    trainer,
+                    step: 0,
+                    steps: 0,
+                })
+                .await
+            }
+        }
+    }
+
+    async fn hear(&mut self, from: Address, message: NodeMessage) -> Result<(), AggregatorError> {
+        let round = self.run.round();
+        let stale = |got: RoundId| (got != round).then_some(Fault::WrongRound { got, now: round });
+        let (fault, event) = match message {
+            NodeMessage::Hello { .. } => {
+                return Ok(self.complain(from, "hello was said already".to_owned()));
+            }
+            NodeMessage::PayoutsWanted { round } => {
+                let payouts = self.store.payouts(round).await?;
+                self.peers
+                    .tell(from, &AggregatorMessage::Payouts { round, payouts });
+                return Ok(());
+            }
+            NodeMessage::Update(update) if update.trainer != from => {
+                return Ok(self.complain(
+                    from,
+                    format!("this update is signed for {}", update.trainer),
+                ));
+            }
+            NodeMessage::Update(update) => (None, Event::UpdateAnnounced(update)),
+            NodeMessage::Progress { round, step, steps } => (
+                stale(round),
+                Event::Progressed {
+                    trainer: from,
+                    step,
+                    steps,
+                },
+            ),
+            NodeMessage::CommitScores { round, commitment } => (
+                stale(round),
+                Event::ScoresCommitted {
+                    validator: from,
+                    commitment,
+                },
+            ),
+            NodeMessage::RevealScores { sheet, salt } => (
+                None,
+                Event::ScoresRevealed {
+                    validator: from,
+                    sheet,
+                    salt,
+                },
+            ),
+            NodeMessage::MachineFailed { round, reason } => {
+                let reason: String = reason.chars().take(200).collect();
+                tracing::warn!(validator = %from, %reason, "a validator's machine failed");
+                (stale(round), Event::ValidatorFailed { validator: from })
+            }
+        };
+        if let Some(fault) = fault {
+            return Ok(self.complain(from, fault.to_string()));
+        }
+        match self.try_feed(event).await? {
+            Err(fault) if fault != Fault::Unchanged => Ok(self.complain(from, fault.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    fn complain(&mut self, to: Address, reason: String) {
+        tracing::debug!(peer = %to, %reason, "message refused");
+        self.peers.tell(to, &AggregatorMessage::Fault { reason });
+    }
+
+    /// Feeds an event that is ours; a fault means that it came too late to matter.
+    async fn feed(&mut self, event: Event) -> Result<(), AggregatorError> {
+        if let Err(fault) = self.try_feed(event).await?
+            && fault != Fault::Unchanged
+        {
+            tracing::debug!(%fault, "event refused");
+        }
+        Ok(())
+    }
+
+    /// Decides, logs, then acts: in this order, so that a kill at any point loses nothing.
+    async fn try_feed(&mut self, event: Event) -> Result<Result<(), Fault>, AggregatorError> {
+        let before = (self.run.round(), self.run.phase());
+        let now = pulse::now();
+        if let Err(fault) = self.run.handle(now, &event) {
+            return Ok(Err(fault));
+        }
+        self.store
+            .append_event(now, &codec::encode(&event)?)
+            .await?;
+        let after = (self.run.round(), self.run.phase());
+        if before != after {
+            tracing::info!(round = after.0.0, phase = %after.1, "phase");
+            if before.0 != after.0 {
+                self.discard_deltas();
+            }
+        }
+        self.carry_out().await?;
+        if before != after {
+            pulse::pause_for_tests(after.0, after.1).await;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn carry_out(&mut self) -> Result<(), AggregatorError> {
+        self.access.update(&self.run);
+        while let Some(effect) = self.run.poll_effect() {
+            match effect {
+                Effect::Tell { to, order } => self.order(to, order),
+                Effect::Announce(notice) => {
+                    self.peers.announce(&AggregatorMessage::Notice(notice));
+                }
+                Effect::DrawSeed => self.jobs.draw_seed(),
+                Effect::Filter { updates } => self.jobs.filter(updates),
+                Effect::Aggregate { round, base, kept } => self.jobs.aggregate(round, base, kept),
+                Effect::SubmitResult {
+                    round,
+                    checkpoint,
+                    payouts,
+                } => {
+                    self.store.save_payouts(round, &payouts).await?;
+                    self.jobs.submit_result(round, checkpoint, payouts);
+                }
+                Effect::CloseTask => self.jobs.close_task(),
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, to: Address, order: Order) {
+        if let Order::SendDelta { delta, .. } = &order
+            && self.blobs.contains(delta)
+        {
+            // It has been sent before, in another attempt or by another trainer.
+            self.jobs.inspect(to, *delta);
+            return;
+        }
+        self.peers.tell(to, &AggregatorMessage::Order(order));
+    }
+
+    /// Deltas are needed in their round only; checkpoints stay.
+    fn discard_deltas(&self) {
+        for blob in self.access.take_finished_deltas() {
+            if let Err(error) = self.blobs.remove(&blob) {
+                tracing::warn!(%error, "a delta could not be removed");
+            }
+        }
+    }
+}
+
+async fn task_spec(chain: &Chain, config: &Config) -> Result<TaskSpec, AggregatorError> {
+    let record = chain.task(config.task).await?;
+    if record.aggregator != config.wallet.address() {
+        return Err(AggregatorError::NotTheAggregator {
+            task: config.task,
+            named: record.aggregator,
+            ours: config.wallet.address(),
+        });
+    }
+    let file = chain.task_file(config.task).await?;
+    TaskSpec::parse(&file).map_err(|source| AggregatorError::TaskFile {
+        task: config.task,
+        source,
+    })
+}
+
+/// Makes sure that the task's initial checkpoint is among the blobs.
+fn admit_initial(
+    blobs: &BlobStore,
+    spec: &TaskSpec,
+    file: Option<&std::path::Path>,
+) -> Result<BlobHash, AggregatorError> {
+    let initial = spec.initial.ok_or(AggregatorError::NoInitialCheckpoint)?;
+    if blobs.contains(&initial) {
+        return Ok(initial);
+    }
+    let file = file.ok_or(AggregatorError::InitialMissing { expected: initial })?;
+    let got = blobs.insert_file(file)?;
+    if got != initial {
+        blobs.remove(&got)?;
+        let file = file.to_path_buf();
+        return Err(AggregatorError::InitialMismatch {
+            file,
+            got,
+            expected: initial,
+        });
+    }
+    Ok(initial)
+}
+
+/// Brings the machine to where the log ends.
+async fn replay(setup: Setup, store: &Store) -> Result<Run, AggregatorError> {
+    // The clock of the first event is the log's own; without one, time starts now.
+    store.bind(&keccak(&[&codec::encode(&setup)?])).await?;
+    let events = store.events().await?;
+    let born = events.first().map_or_else(pulse::now, |event| event.at);
+    let mut run = Run::new(setup, born);
+    let count = events.len();
+    for logged in events {
+        let event: Event = codec::decode(&logged.bytes)?;
+        run.handle(logged.at, &event)
+            .map_err(|fault| AggregatorError::Log(fault.to_string()))?;
+        // They were carried out then, or are demanded anew by `resume`.
+        while run.poll_effect().is_some() {}
+    }
+    if count > 0 {
+        tracing::info!(
+            events = count, round = run.round().0, phase = %run.phase(), "state restored"
+        );
+    }
+    Ok(run)
+}

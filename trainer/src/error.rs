@@ -1,0 +1,22 @@
+//! Errors of a trainer.
+
+use convoke_models::ModelError;
+use convoke_node::NodeError;
+use convoke_transport::TransportError;
+
+/// What ends a trainer.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    /// Link, chain, stake or state folder.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The data, the device, or the training itself.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The blob store, or an address that cannot be dialled.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// Our bug.
+    #[error("the training thread died: {0}")]
+    Thread(String),
+}

@@ -1,0 +1,13 @@
+//! A trainer: trains on private data, and sends one signed update a round.
+//!
+//! [`service`] holds the conversation with the aggregator, [`training`] makes a delta of a
+//! checkpoint, and [`record`] remembers what was signed, so that a restarted trainer neither
+//! trains nor signs twice for one round. The data never leaves this crate's process.
+
+mod error;
+
+pub mod record;
+pub mod service;
+pub mod training;
+
+pub use self::error::TrainerError;

@@ -1,0 +1,485 @@
+//! The running trainer: follows the aggregator's orders, one round after the other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use convoke_client::AddressBook;
+use convoke_models::{Dataset, DeviceChoice, ModelError, Part, StepReport, Trained, limit_threads};
+use convoke_node::claims::claim_pay;
+use convoke_node::link::LinkHandle;
+use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
+use convoke_protocol::identity::Wallet;
+use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
+use convoke_protocol::refusal::Refusal;
+use convoke_protocol::update::UpdateHeader;
+use convoke_transport::{BlobStore, Endpoint, Limits, TransportError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::TrainerError;
+use crate::record::Record;
+use crate::training::Workbench;
+
+/// The aggregator hears of progress no more often than this.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// Largest checkpoint that is fetched, in bytes.
+const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
+
+/// What a trainer is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// Signs for the trainer.
+    pub wallet: Wallet,
+    /// Where the contracts are.
+    pub chain: AddressBook,
+    /// The task.
+    pub task: TaskId,
+    /// HOST:PORT of the aggregator.
+    pub aggregator: String,
+    /// Folder with the private data.
+    pub data: PathBuf,
+    /// State folder; of one trainer.
+    pub dir: PathBuf,
+    /// `cpu`, `cuda[:i]` or `wgpu[:i]`.
+    pub device: String,
+    /// CPU threads to use; all if not set.
+    pub threads: Option<usize>,
+    /// Whether to claim pay when the task is over.
+    pub claim: bool,
+}
+
+/// What a trainer does to its delta before it signs it. Honest trainers have none; scripted
+/// adversaries of demonstrations and tests do.
+pub trait Conduct: Send {
+    /// Changes the flat delta.
+    fn corrupt(&mut self, round: RoundId, delta: &mut [f32]);
+}
+
+/// How a trainer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The task is over, and pay is claimed if that was wanted.
+    Finished,
+    /// The task was given up, and why.
+    Failed(String),
+    /// Asked to stop.
+    Stopped,
+}
+
+/// What happens, for whoever shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainerEvent {
+    /// The aggregator has proven its address and welcomed us.
+    Connected {
+        /// The aggregator.
+        aggregator: Address,
+    },
+    /// The connection broke; it is dialled again.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// Our work is wanted.
+    RoundOpened {
+        /// The round.
+        round: RoundId,
+        /// Where it starts.
+        base: BlobHash,
+    },
+    /// One optimizer step is done.
+    Training {
+        /// The round.
+        round: RoundId,
+        /// Steps done.
+        step: u32,
+        /// Steps in all.
+        steps: u32,
+        /// Loss of this step's batch.
+        loss: f32,
+    },
+    /// The signed update is on its way.
+    Sent {
+        /// The round.
+        round: RoundId,
+    },
+    /// The aggregator has the delta, and it is sound.
+    Stored {
+        /// The round.
+        round: RoundId,
+    },
+    /// The update is refused.
+    Refused {
+        /// The round.
+        round: RoundId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The contract holds the round's result.
+    Settled {
+        /// The round.
+        round: RoundId,
+    },
+    /// Pay was claimed.
+    Claimed {
+        /// What was paid at once.
+        amount: Amount,
+    },
+    /// The task is over.
+    Finished,
+}
+
+/// Hears of events.
+pub type Listener = Arc<dyn Fn(TrainerEvent) + Send + Sync>;
+
+/// Takes part in a task until it ends or `shutdown` is cancelled.
+///
+/// # Errors
+/// [`TrainerError`] if task, stake, data or device cannot be used, or if the aggregator
+/// refuses us; broken connections are dialled again.
+pub async fn run(
+    config: Config,
+    conduct: Option<Box<dyn Conduct>>,
+    listener: Listener,
+    shutdown: CancellationToken,
+) -> Result<Ended, TrainerError> {
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(Ended::Stopped),
+        ended = Trainer::start(config, conduct, listener) => ended?.follow().await,
+    }
+}
+
+struct Trainer {
+    wallet: Wallet,
+    task: TaskContext,
+    link: Link,
+    blobs: BlobStore,
+    state: StateDir,
+    bench: Arc<Workbench>,
+    conduct: Option<Box<dyn Conduct>>,
+    listener: Listener,
+    claim: bool,
+    job: Option<Job>,
+    done_tx: mpsc::Sender<Done>,
+    done: mpsc::Receiver<Done>,
+}
+
+/// Training under way. Dropping it stops the thread at its next step.
+struct Job {
+    round: RoundId,
+    base: BlobHash,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Done {
+    round: RoundId,
+    base: BlobHash,
+    outcome: Result<Trained, TrainerError>,
+}
+
+impl Trainer {
+    async fn start(
+        config: Config,
+        conduct: Option<Box<dyn Conduct>>,
+        listener: Listener,
+    ) -> Result<Self, TrainerError> {
+        if let Some(threads) = config.threads {
+            limit_threads(threads)?;
+        }
+        let device = config.device.parse::<DeviceChoice>()?.open()?;
+        let data = Dataset::open(&config.data, Part::Train)?;
+        let state = StateDir::open(&config.dir)?;
+        let blobs = BlobStore::open(&state.path().join("blobs"))?;
+        let task =
+            TaskContext::load(&config.chain, &config.wallet, config.task, Role::Trainer).await?;
+        let bench = Arc::new(Workbench::new(&task.spec, data, device)?);
+        let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
+        let link = Link::open(
+            endpoint,
+            LinkConfig {
+                aggregator: config.aggregator,
+                expected: task.aggregator,
+                task: config.task,
+                role: Role::Trainer,
+            },
+        );
+        let (done_tx, done) = mpsc::channel(1);
+        Ok(Self {
+            wallet: config.wallet,
+            task,
+            link,
+            blobs,
+            state,
+            bench,
+            conduct,
+            listener,
+            claim: config.claim,
+            job: None,
+            done_tx,
+            done,
+        })
+    }
+
+    async fn follow(mut self) -> Result<Ended, TrainerError> {
+        loop {
+            tokio::select! {
+                event = self.link.next() => match event? {
+                    LinkEvent::Connected { .. } => {
+                        let aggregator = self.task.aggregator;
+                        self.tell(TrainerEvent::Connected { aggregator });
+                    }
+                    LinkEvent::Disconnected { reason } => {
+                        self.tell(TrainerEvent::Disconnected { reason });
+                    }
+                    LinkEvent::Message(message) => {
+                        if let Some(ended) = self.hear(message).await? {
+                            return Ok(ended);
+                        }
+                    }
+                },
+                Some(done) = self.done.recv() => self.finish(done).await?,
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: AggregatorMessage) -> Result<Option<Ended>, TrainerError> {
+        match message {
+            AggregatorMessage::Order(order) => self.obey(order).await?,
+            AggregatorMessage::Notice(Notice::RoundSettled { round, .. }) => {
+                self.tell(TrainerEvent::Settled { round });
+            }
+            AggregatorMessage::Notice(Notice::UpdateRefused {
+                round,
+                trainer,
+                refusal,
+            }) if trainer == self.wallet.address() => {
+                self.tell(TrainerEvent::Refused { round, refusal });
+            }
+            AggregatorMessage::Notice(Notice::TaskFinished { .. }) => {
+                return self.leave().await.map(Some);
+            }
+            AggregatorMessage::Notice(Notice::TaskFailed { reason }) => {
+                return Ok(Some(Ended::Failed(reason)));
+            }
+            AggregatorMessage::Fault { reason } => tracing::warn!(%reason, "message refused"),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), TrainerError> {
+        match order {
+            Order::Train { round, base } => self.begin(round, base).await,
+            Order::SendDelta { round, delta } => {
+                self.push(round, delta);
+                Ok(())
+            }
+            Order::UpdateStored { round } => {
+                self.tell(TrainerEvent::Stored { round });
+                Ok(())
+            }
+            // The notice to everybody says the same, and names us.
+            Order::UpdateRefused { .. } => Ok(()),
+            Order::Score { .. } | Order::Reveal { .. } => {
+                tracing::warn!("the aggregator takes this trainer for a validator");
+                Ok(())
+            }
+        }
+    }
+
+    /// Trains for a round, unless that is under way or done already.
+    async fn begin(&mut self, round: RoundId, base: BlobHash) -> Result<(), TrainerError> {
+        if let Some(update) = Record::find(&self.state, round, base)? {
+            self.link.handle().send(&NodeMessage::Update(update)).await;
+            return Ok(());
+        }
+        if self
+            .job
+            .as_ref()
+            .is_some_and(|job| job.round == round && job.base == base)
+        {
+            return Ok(());
+        }
+        self.tell(TrainerEvent::RoundOpened { round, base });
+        let stop = Arc::new(AtomicBool::new(false));
+        self.job = Some(Job {
+            round,
+            base,
+            stop: stop.clone(),
+        });
+        let work = Work {
+            round,
+            base,
+            blobs: self.blobs.clone(),
+            bench: self.bench.clone(),
+            handle: self.link.handle(),
+            listener: self.listener.clone(),
+            stop,
+        };
+        let done = self.done_tx.clone();
+        tokio::spawn(async move {
+            let outcome = work.perform().await;
+            let _ = done
+                .send(Done {
+                    round,
+                    base,
+                    outcome,
+                })
+                .await;
+        });
+        Ok(())
+    }
+
+    /// Signs what was trained, remembers it, and announces it.
+    async fn finish(&mut self, done: Done) -> Result<(), TrainerError> {
+        let Done {
+            round,
+            base,
+            outcome,
+        } = done;
+        if !self
+            .job
+            .as_ref()
+            .is_some_and(|job| job.round == round && job.base == base)
+        {
+            return Ok(());
+        }
+        self.job = None;
+        let trained = match outcome {
+            Ok(trained) => trained,
+            Err(TrainerError::Model(ModelError::Interrupted { .. })) => return Ok(()),
+            // The connection broke while the checkpoint came: we are asked again.
+            Err(TrainerError::Transport(error)) if error.retryable() => {
+                tracing::info!(%error, "the checkpoint did not arrive");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let update = self.sign(round, base, trained)?;
+        self.link.handle().send(&NodeMessage::Update(update)).await;
+        self.tell(TrainerEvent::Sent { round });
+        Ok(())
+    }
+
+    fn sign(
+        &mut self,
+        round: RoundId,
+        base: BlobHash,
+        trained: Trained,
+    ) -> Result<convoke_protocol::update::SignedUpdate, TrainerError> {
+        let mut delta = trained.delta;
+        if let Some(conduct) = &mut self.conduct {
+            conduct.corrupt(round, delta.values_mut());
+        }
+        let bytes = delta.to_safetensors();
+        let header = UpdateHeader {
+            task: self.task.task,
+            round,
+            base,
+            delta: self.blobs.insert_bytes(&bytes)?,
+            delta_bytes: bytes.len() as u64,
+            num_examples: trained.num_examples as u64,
+            // Saturates: a loss is never negative, and an absurd one stays absurd.
+            train_loss_micros: (f64::from(trained.loss) * 1e6) as u64,
+        };
+        let update = header.sign(&self.task.chain.domain(), &self.wallet);
+        Record::save(&self.state, &update)?;
+        Ok(update)
+    }
+
+    fn push(&self, round: RoundId, delta: BlobHash) {
+        let (handle, blobs) = (self.link.handle(), self.blobs.clone());
+        tokio::spawn(async move {
+            let Some(connection) = handle.connection().await else {
+                return;
+            };
+            match connection.push_blob(&delta, &blobs, |_| {}).await {
+                Ok(receipt) => tracing::debug!(round = round.0, ?receipt, "delta delivered"),
+                // After a break the aggregator asks again, and the rest is sent.
+                Err(error) => tracing::info!(%error, "the delta was not delivered"),
+            }
+        });
+    }
+
+    async fn leave(&mut self) -> Result<Ended, TrainerError> {
+        if self.claim {
+            let account = self.wallet.address();
+            let amount =
+                claim_pay(&mut self.link, &self.task.chain, self.task.task, account).await?;
+            self.tell(TrainerEvent::Claimed { amount });
+        }
+        self.tell(TrainerEvent::Finished);
+        Ok(Ended::Finished)
+    }
+
+    fn tell(&self, event: TrainerEvent) {
+        (self.listener)(event);
+    }
+}
+
+/// One round's work, apart from the conversation.
+struct Work {
+    round: RoundId,
+    base: BlobHash,
+    blobs: BlobStore,
+    bench: Arc<Workbench>,
+    handle: LinkHandle,
+    listener: Listener,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    async fn perform(self) -> Result<Trained, TrainerError> {
+        if !self.blobs.contains(&self.base) {
+            let connection = self
+                .handle
+                .connection()
+                .await
+                .ok_or(TransportError::Closed)?;
+            connection
+                .fetch_blob(&self.base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
+                .await?;
+        }
+        let checkpoint = self.blobs.read(&self.base)?;
+        let (reports, mut heard) = mpsc::channel::<StepReport>(64);
+        let (round, bench, stop) = (self.round, self.bench, self.stop);
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut report = |step: &StepReport| {
+                // A report lost because nobody listens in time is no loss.
+                let _ = reports.try_send(*step);
+            };
+            bench.train(round, &checkpoint, &stop, &mut report)
+        });
+        let mut reported = tokio::time::Instant::now();
+        while let Some(StepReport {
+            step, steps, loss, ..
+        }) = heard.recv().await
+        {
+            (self.listener)(TrainerEvent::Training {
+                round,
+                step,
+                steps,
+                loss,
+            });
+            if reported.elapsed() >= REPORT_EVERY || step == steps {
+                reported = tokio::time::Instant::now();
+                self.handle
+                    .send(&NodeMessage::Progress { round, step, steps })
+                    .await;
+            }
+        }
+        let trained = thread
+            .await
+            .map_err(|error| TrainerError::Thread(error.to_string()))?;
+        Ok(trained?)
+    }
+}
