@@ -39,7 +39,8 @@ contract TaskManager is ITaskManager, ReentrancyGuard {
 
     mapping(uint64 task => TaskRecord) private tasks;
     mapping(uint64 task => mapping(uint32 round => RoundResult)) private results;
-    mapping(uint64 task => mapping(uint32 round => mapping(address account => bool))) private claims;
+    mapping(uint64 task => mapping(uint32 round => mapping(address account => bool))) private
+        claims;
     mapping(uint64 task => mapping(address account => uint128)) private vestings;
 
     constructor(IERC20 token_, IStakeManager stakeManager_) {
@@ -85,7 +86,7 @@ contract TaskManager is ITaskManager, ReentrancyGuard {
         uint32 settled = record.roundsSettled;
         // The next round of a task without rounds left would be beyond `rounds`.
         if (round != settled + 1 || round > record.rounds) revert WrongRound(settled + 1, round);
-        uint128 pool = record.reward / record.rounds;
+        uint128 pool = _poolDown(record);
         if (total > pool) revert TotalAboveRoundPool(pool, total);
         // Stake in an active task cannot shrink: what the first result found, all find.
         if (settled == 0) _checkAggregatorStake(id, record);
@@ -209,8 +210,7 @@ contract TaskManager is ITaskManager, ReentrancyGuard {
 
     /// @inheritdoc ITaskManager
     function roundPoolDown(uint64 id) external view returns (uint128) {
-        TaskRecord storage record = _known(id);
-        return record.reward / record.rounds;
+        return _poolDown(_known(id));
     }
 
     /// @inheritdoc ITaskManager
@@ -232,17 +232,11 @@ contract TaskManager is ITaskManager, ReentrancyGuard {
     function balances(uint64 id)
         external
         view
-        returns (
-            uint128 reward,
-            uint128 paid,
-            uint128 refunded,
-            uint128 vesting,
-            uint128 unclaimed
-        )
+        returns (uint128 reward, uint128 paid, uint128 refunded, uint128 vesting, uint128 unclaimed)
     {
         TaskRecord storage record = _known(id);
         (reward, paid, refunded, vesting) =
-            (record.reward, record.paid, record.refunded, record.vesting);
+        (record.reward, record.paid, record.refunded, record.vesting);
         unclaimed = reward - paid - refunded - vesting;
     }
 
@@ -288,6 +282,11 @@ contract TaskManager is ITaskManager, ReentrancyGuard {
     function _active(uint64 id) private view returns (TaskRecord storage record) {
         record = _known(id);
         if (record.state != TaskState.Active) revert TaskNotActive(id, record.state);
+    }
+
+    /// @dev What the division loses is never allotted, and goes back to the creator.
+    function _poolDown(TaskRecord storage record) private view returns (uint128) {
+        return record.reward / record.rounds;
     }
 
     function _checkSpec(TaskSpec calldata spec) private view {

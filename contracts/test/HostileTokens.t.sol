@@ -106,9 +106,7 @@ contract HostileTokensTest is BaseTest {
         ReentrantToken sly = new ReentrantToken();
         deploy(sly);
         uint64 id = newTask();
-        sly.arm(
-            address(tasks), abi.encodeCall(tasks.claimMany, (id, new Types.Claim[](0)))
-        );
+        sly.arm(address(tasks), abi.encodeCall(tasks.claimMany, (id, new Types.Claim[](0))));
         uint64 second = newTask();
         entryRefused(sly);
         equal(second, id + 1, "created");

@@ -41,9 +41,7 @@ contract PayoutsTest is BaseTest, ITaskManagerEvents {
                 uint256(FOR_ALICE)
             )
         );
-        isTrue(
-            tasks.payoutLeaf(id, 1, ALICE, FOR_ALICE) == keccak256(abi.encode(inner)), "leaf"
-        );
+        isTrue(tasks.payoutLeaf(id, 1, ALICE, FOR_ALICE) == keccak256(abi.encode(inner)), "leaf");
     }
 
     function test_claim_pays_now_and_books_the_rest() public {
@@ -247,11 +245,9 @@ contract PayoutsTest is BaseTest, ITaskManagerEvents {
     }
 
     /// Whatever total a lying aggregator sets aside, a round pays no more than that.
-    function testFuzz_a_lying_root_pays_at_most_its_total(
-        uint128 alice,
-        uint128 bob,
-        uint128 total
-    ) public {
+    function testFuzz_a_lying_root_pays_at_most_its_total(uint128 alice, uint128 bob, uint128 total)
+        public
+    {
         total = total % (POOL + 1);
         (bytes32[] memory a, bytes32[] memory b) = settle(id, 2, alice, bob, total);
         pass(WINDOW);

@@ -179,9 +179,7 @@ contract StakeManagerTest is BaseTest, IStakeManagerEvents {
         deposit(BOB, TRAINER, STAKE_MIN);
         end();
         vm.prank(ALICE);
-        refused(
-            abi.encodeWithSelector(Errors.StakeTooSmall.selector, STAKE_MIN, STAKE_MIN + 1)
-        );
+        refused(abi.encodeWithSelector(Errors.StakeTooSmall.selector, STAKE_MIN, STAKE_MIN + 1));
         stakes.requestWithdrawal(task, STAKE_MIN + 1);
         vm.prank(ALICE);
         refused(Errors.ZeroAmount.selector);

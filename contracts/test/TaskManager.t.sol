@@ -147,7 +147,10 @@ contract TaskManagerTest is BaseTest, ITaskManagerEvents {
     function test_a_round_shares_out_no_more_than_its_pool() public {
         uint64 id = newTask();
         submitRefused(
-            id, 1, POOL + 1, abi.encodeWithSelector(Errors.TotalAboveRoundPool.selector, POOL, POOL + 1)
+            id,
+            1,
+            POOL + 1,
+            abi.encodeWithSelector(Errors.TotalAboveRoundPool.selector, POOL, POOL + 1)
         );
     }
 

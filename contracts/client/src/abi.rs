@@ -40,5 +40,7 @@ pub(crate) fn digest(hash: B256) -> Digest {
 pub(crate) fn amount(value: U256) -> Result<Amount, ChainError> {
     u128::try_from(value)
         .map(Amount)
-        .map_err(|_| ChainError::AmountTooLarge { value: value.to_string() })
+        .map_err(|_| ChainError::AmountTooLarge {
+            value: value.to_string(),
+        })
 }

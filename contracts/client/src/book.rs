@@ -31,7 +31,10 @@ impl AddressBook {
     /// # Errors
     /// [`ChainError::Book`] if the file cannot be read or is no address book.
     pub fn load(path: &Path) -> Result<Self, ChainError> {
-        let wrong = |reason: String| ChainError::Book { path: path.to_owned(), reason };
+        let wrong = |reason: String| ChainError::Book {
+            path: path.to_owned(),
+            reason,
+        };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         toml::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
@@ -41,7 +44,10 @@ impl AddressBook {
     /// # Errors
     /// [`ChainError::Book`] if the folder cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), ChainError> {
-        let wrong = |reason: String| ChainError::Book { path: path.to_owned(), reason };
+        let wrong = |reason: String| ChainError::Book {
+            path: path.to_owned(),
+            reason,
+        };
         let text = toml::to_string(self).map_err(|error| wrong(error.to_string()))?;
         // The process id keeps two writers from sharing one unfinished file.
         let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -71,7 +77,11 @@ mod tests {
         book.save(&path).unwrap();
         book.save(&path).unwrap();
         assert_eq!(AddressBook::load(&path).unwrap(), book);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no unfinished file");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no unfinished file"
+        );
     }
 
     #[test]
@@ -80,6 +90,9 @@ mod tests {
         let path = folder.path().join("chain.toml");
         std::fs::write(&path, "chain_id = 1\nrcp = \"typo\"\n").unwrap();
         let text = AddressBook::load(&path).unwrap_err().to_string();
-        assert!(text.contains("chain.toml") && text.contains("rcp"), "{text}");
+        assert!(
+            text.contains("chain.toml") && text.contains("rcp"),
+            "{text}"
+        );
     }
 }

@@ -47,7 +47,10 @@ impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Chain")
             .field("book", &self.inner.book)
-            .field("wallet", &self.inner.link.signer.as_ref().map(|signer| signer.address))
+            .field(
+                "wallet",
+                &self.inner.link.signer.as_ref().map(|signer| signer.address),
+            )
             .finish()
     }
 }
@@ -75,16 +78,28 @@ impl Chain {
         for (contract, address) in contracts {
             if !link.has_code(address).await? {
                 let chain_id = book.chain_id;
-                return Err(ChainError::NotDeployed { contract, address, chain_id });
+                return Err(ChainError::NotDeployed {
+                    contract,
+                    address,
+                    chain_id,
+                });
             }
         }
-        Ok(Self { inner: Arc::new(Inner { book: book.clone(), link }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                book: book.clone(),
+                link,
+            }),
+        })
     }
 
     /// What binds payouts to this deployment.
     #[must_use]
     pub fn domain(&self) -> PayoutDomain {
-        PayoutDomain { chain_id: self.book().chain_id, contract: self.book().task_manager }
+        PayoutDomain {
+            chain_id: self.book().chain_id,
+            contract: self.book().task_manager,
+        }
     }
 
     /// Where the contracts are.
@@ -107,7 +122,9 @@ impl Chain {
         let link = self.link();
         let block = link
             .read("eth_getBlockByNumber", || async {
-                link.provider.get_block(alloy::eips::BlockId::latest()).await
+                link.provider
+                    .get_block(alloy::eips::BlockId::latest())
+                    .await
             })
             .await?
             .ok_or_else(|| ChainError::Unexpected("no latest block".to_owned()))?;
@@ -143,9 +160,17 @@ impl Link {
     pub(crate) async fn open(rpc: &str, wallet: Option<&Wallet>) -> Result<Self, ChainError> {
         let signer = wallet.map(signer_of).transpose()?;
         let provider = RootProvider::new(http_client(rpc)?);
-        let mut link = Self { rpc: rpc.to_owned(), chain_id: 0, provider, signer };
-        link.chain_id =
-            link.read("eth_chainId", || async { link.provider.get_chain_id().await }).await?;
+        let mut link = Self {
+            rpc: rpc.to_owned(),
+            chain_id: 0,
+            provider,
+            signer,
+        };
+        link.chain_id = link
+            .read("eth_chainId", || async {
+                link.provider.get_chain_id().await
+            })
+            .await?;
         Ok(link)
     }
 
@@ -155,8 +180,9 @@ impl Link {
         contract: Address,
         call: &C,
     ) -> Result<C::Return, ChainError> {
-        let request =
-            TransactionRequest::default().with_to(eth(contract)).with_input(call.abi_encode());
+        let request = TransactionRequest::default()
+            .with_to(eth(contract))
+            .with_input(call.abi_encode());
         let name = function_name::<C>();
         let output = self
             .read(name, || async { self.provider.call(request.clone()).await })
@@ -192,7 +218,9 @@ impl Link {
 
     pub(crate) async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
         let code = self
-            .read("eth_getCode", || async { self.provider.get_code_at(eth(address)).await })
+            .read("eth_getCode", || async {
+                self.provider.get_code_at(eth(address)).await
+            })
             .await?;
         Ok(!code.is_empty())
     }
@@ -214,7 +242,10 @@ fn signer_of(wallet: &Wallet) -> Result<Signer, ChainError> {
 }
 
 fn http_client(rpc: &str) -> Result<RpcClient, ChainError> {
-    let wrong = |reason: String| ChainError::Endpoint { rpc: rpc.to_owned(), reason };
+    let wrong = |reason: String| ChainError::Endpoint {
+        rpc: rpc.to_owned(),
+        reason,
+    };
     let url: reqwest::Url = rpc.parse().map_err(|error| wrong(format!("{error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("the scheme is neither http nor https".to_owned()));
@@ -226,6 +257,8 @@ fn http_client(rpc: &str) -> Result<RpcClient, ChainError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .build()
         .map_err(|error| wrong(error.to_string()))?;
-    let is_local = url.host_str().is_some_and(|host| host == "127.0.0.1" || host == "localhost");
+    let is_local = url
+        .host_str()
+        .is_some_and(|host| host == "127.0.0.1" || host == "localhost");
     Ok(RpcClient::new(Http::with_client(client, url), is_local))
 }

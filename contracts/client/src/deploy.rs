@@ -36,8 +36,9 @@ impl Chain {
     ) -> Result<AddressBook, ChainError> {
         let link = Link::open(rpc, Some(wallet)).await?;
         let supply = U256::from(options.initial_supply.0).abi_encode();
-        let (token, deployed_block) =
-            link.create("deployment of the token", &ConvokeToken::BYTECODE, supply).await?;
+        let (token, deployed_block) = link
+            .create("deployment of the token", &ConvokeToken::BYTECODE, supply)
+            .await?;
         let (stake_manager, _) = link
             .create(
                 "deployment of the stake manager",
@@ -52,7 +53,9 @@ impl Chain {
                 (eth(token), eth(stake_manager)).abi_encode_params(),
             )
             .await?;
-        let call = StakeManager::linkTaskManagerCall { taskManager_: eth(task_manager) };
+        let call = StakeManager::linkTaskManagerCall {
+            taskManager_: eth(task_manager),
+        };
         link.send(stake_manager, &call).await?;
         Ok(AddressBook {
             chain_id: link.chain_id,
@@ -73,8 +76,9 @@ impl Link {
         arguments: Vec<u8>,
     ) -> Result<(Address, u64), ChainError> {
         let code = [bytecode, &arguments].concat();
-        let receipt =
-            self.transact(what, TransactionRequest::default().with_deploy_code(code)).await?;
+        let receipt = self
+            .transact(what, TransactionRequest::default().with_deploy_code(code))
+            .await?;
         let address = receipt
             .contract_address
             .ok_or_else(|| ChainError::Unexpected(format!("{what} made no contract")))?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-
 use alloy::transports::{RpcError, TransportErrorKind};
 use convoke_protocol::ids::{Address, Amount, RoundId, TaskId};
 
@@ -171,11 +170,15 @@ impl ChainError {
         match error {
             RpcError::ErrorResp(payload) => match payload.as_revert_data() {
                 Some(data) => Self::of_revert(what, &data),
-                None => Self::Refused { what: what.to_owned(), reason: payload.message.to_string() },
+                None => Self::Refused {
+                    what: what.to_owned(),
+                    reason: payload.message.to_string(),
+                },
             },
-            RpcError::Transport(kind) => {
-                Self::Unreachable { rpc: rpc.to_owned(), reason: with_sources(kind) }
-            }
+            RpcError::Transport(kind) => Self::Unreachable {
+                rpc: rpc.to_owned(),
+                reason: with_sources(kind),
+            },
             RpcError::NullResp => Self::Unexpected(format!("no answer to {what}")),
             RpcError::DeserError { err, .. } => {
                 Self::Unexpected(format!("answer to {what} does not parse: {err}"))

@@ -28,12 +28,12 @@ impl Chain {
             };
             let receipt = self.link().send(self.book().task_manager, &call).await?;
             let events = events::<TaskManager::PayoutClaimed>(&receipt, self.book().task_manager);
-            let now: Amount = events
-                .map(|event| Amount(event.paidNow))
-                .sum();
+            let now: Amount = events.map(|event| Amount(event.paidNow)).sum();
             paid = paid
                 .checked_add(now)
-                .ok_or_else(|| ChainError::AmountTooLarge { value: format!("{paid} + {now}") })?;
+                .ok_or_else(|| ChainError::AmountTooLarge {
+                    value: format!("{paid} + {now}"),
+                })?;
         }
         Ok(paid)
     }
@@ -52,7 +52,8 @@ impl Chain {
             proof: claim.proof,
         };
         let receipt = self.link().send(self.book().task_manager, &call).await?;
-        event::<TaskManager::PayoutClaimed>(&receipt, self.book().task_manager).map(|event| Amount(event.paidNow))
+        event::<TaskManager::PayoutClaimed>(&receipt, self.book().task_manager)
+            .map(|event| Amount(event.paidNow))
     }
 
     /// Whether a payout was claimed.
@@ -65,8 +66,11 @@ impl Chain {
         round: RoundId,
         account: Address,
     ) -> Result<bool, ChainError> {
-        let call =
-            TaskManager::claimedCall { id: task.0, round: round.0, account: eth(account) };
+        let call = TaskManager::claimedCall {
+            id: task.0,
+            round: round.0,
+            account: eth(account),
+        };
         self.link().call(self.book().task_manager, &call).await
     }
 
@@ -75,8 +79,14 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Unreachable`].
     pub async fn vesting_of(&self, task: TaskId, account: Address) -> Result<Amount, ChainError> {
-        let call = TaskManager::vestingOfCall { id: task.0, account: eth(account) };
-        self.link().call(self.book().task_manager, &call).await.map(Amount)
+        let call = TaskManager::vestingOfCall {
+            id: task.0,
+            account: eth(account),
+        };
+        self.link()
+            .call(self.book().task_manager, &call)
+            .await
+            .map(Amount)
     }
 
     /// Pays `account` what has vested, and returns it. Anyone.
@@ -89,9 +99,13 @@ impl Chain {
         task: TaskId,
         account: Address,
     ) -> Result<Amount, ChainError> {
-        let call = TaskManager::releaseVestedCall { id: task.0, account: eth(account) };
+        let call = TaskManager::releaseVestedCall {
+            id: task.0,
+            account: eth(account),
+        };
         let receipt = self.link().send(self.book().task_manager, &call).await?;
-        event::<TaskManager::VestingReleased>(&receipt, self.book().task_manager).map(|event| Amount(event.amount))
+        event::<TaskManager::VestingReleased>(&receipt, self.book().task_manager)
+            .map(|event| Amount(event.amount))
     }
 }
 

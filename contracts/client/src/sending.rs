@@ -29,7 +29,7 @@ const OFFERS_MAX: u32 = 5;
 /// Wait after the first failed offer; doubled after each further one.
 const OFFER_BACKOFF: Duration = Duration::from_millis(200);
 /// How often a transaction is signed anew because its nonce was taken by another process.
-const NONCE_TRIES_MAX: u32 = 4;
+const NONCE_TRIES_MAX: u32 = 16;
 /// Tip where the chain suggests none, in wei.
 const TIP_DEFAULT: u128 = 1_000_000_000;
 
@@ -40,8 +40,9 @@ impl Link {
         contract: Address,
         call: &C,
     ) -> Result<TransactionReceipt, ChainError> {
-        let request =
-            TransactionRequest::default().with_to(eth(contract)).with_input(call.abi_encode());
+        let request = TransactionRequest::default()
+            .with_to(eth(contract))
+            .with_input(call.abi_encode());
         self.transact(function_name::<C>(), request).await
     }
 
@@ -51,7 +52,10 @@ impl Link {
         what: &'static str,
         request: TransactionRequest,
     ) -> Result<TransactionReceipt, ChainError> {
-        let signer = self.signer.as_ref().ok_or(ChainError::NoWallet { call: what })?;
+        let signer = self
+            .signer
+            .as_ref()
+            .ok_or(ChainError::NoWallet { call: what })?;
         let _turn = signer.turn.lock().await;
         for _ in 0..NONCE_TRIES_MAX {
             let signed = self.sign(what, signer, request.clone()).await?;
@@ -61,7 +65,10 @@ impl Link {
             }
         }
         let reason = "the nonce was taken again and again; is the wallet in use elsewhere?";
-        Err(ChainError::Refused { what: what.to_owned(), reason: reason.to_owned() })
+        Err(ChainError::Refused {
+            what: what.to_owned(),
+            reason: reason.to_owned(),
+        })
     }
 
     async fn sign(
@@ -71,28 +78,45 @@ impl Link {
         request: TransactionRequest,
     ) -> Result<Signed, ChainError> {
         let from = eth(signer.address);
-        let nonce = self
-            .read(what, || async { self.provider.get_transaction_count(from).pending().await })
-            .await?;
-        let request = request.with_from(from).with_nonce(nonce).with_chain_id(self.chain_id);
+        let request = request.with_from(from).with_chain_id(self.chain_id);
         let gas = self.gas(what, &request).await?;
         let request = self.with_fees(what, request.with_gas_limit(gas)).await?;
+        // Last, so that another process with this wallet has little time to take it.
+        let nonce = self
+            .read(what, || async {
+                self.provider.get_transaction_count(from).pending().await
+            })
+            .await?;
+        let request = request.with_nonce(nonce);
         let envelope = request
             .build(&signer.wallet)
             .await
             .map_err(|error| ChainError::Unexpected(format!("{what} cannot be signed: {error}")))?;
-        Ok(Signed { hash: *envelope.tx_hash(), bytes: envelope.encoded_2718() })
+        Ok(Signed {
+            hash: *envelope.tx_hash(),
+            bytes: envelope.encoded_2718(),
+        })
     }
 
     /// The estimate and a fifth more: state may change before the transaction is mined.
-    async fn gas(&self, what: &'static str, request: &TransactionRequest) -> Result<u64, ChainError> {
+    async fn gas(
+        &self,
+        what: &'static str,
+        request: &TransactionRequest,
+    ) -> Result<u64, ChainError> {
         let estimate = self
-            .read(what, || async { self.provider.estimate_gas(request.clone()).await })
+            .read(what, || async {
+                self.provider.estimate_gas(request.clone()).await
+            })
             .await?;
         let needed = estimate.saturating_add(estimate / 5);
         // The margin may be cut, the estimate not.
         if estimate > GAS_CEILING {
-            return Err(ChainError::GasAboveCeiling { call: what, needed, ceiling: GAS_CEILING });
+            return Err(ChainError::GasAboveCeiling {
+                call: what,
+                needed,
+                ceiling: GAS_CEILING,
+            });
         }
         Ok(needed.min(GAS_CEILING))
     }
@@ -104,13 +128,19 @@ impl Link {
         request: TransactionRequest,
     ) -> Result<TransactionRequest, ChainError> {
         let latest = alloy::eips::BlockId::latest();
-        let block = self.read(what, || async { self.provider.get_block(latest).await }).await?;
+        let block = self
+            .read(what, || async { self.provider.get_block(latest).await })
+            .await?;
         let Some(base_fee) = block.and_then(|block| block.header.base_fee_per_gas) else {
-            let price = self.read(what, || async { self.provider.get_gas_price().await }).await?;
+            let price = self
+                .read(what, || async { self.provider.get_gas_price().await })
+                .await?;
             return Ok(request.with_gas_price(price));
         };
         let tip = self
-            .read(what, || async { self.provider.get_max_priority_fee_per_gas().await })
+            .read(what, || async {
+                self.provider.get_max_priority_fee_per_gas().await
+            })
             .await;
         let tip = match tip {
             Ok(tip) => tip,
@@ -129,9 +159,8 @@ impl Link {
         let mut may_have_arrived = false;
         let mut last = None;
         for _ in 0..OFFERS_MAX {
-            let error = match self.provider.send_raw_transaction(&signed.bytes).await {
-                Ok(_) => return Ok(Offer::Known),
-                Err(error) => error,
+            let Err(error) = self.provider.send_raw_transaction(&signed.bytes).await else {
+                return Ok(Offer::Known);
             };
             if let RpcError::ErrorResp(payload) = &error {
                 let message = payload.message.to_lowercase();
@@ -142,7 +171,11 @@ impl Link {
                     || message.contains("replacement transaction underpriced");
                 // After a broken answer the one that took the nonce may be this one.
                 if nonce_taken {
-                    return Ok(if may_have_arrived { Offer::Known } else { Offer::NonceTaken });
+                    return Ok(if may_have_arrived {
+                        Offer::Known
+                    } else {
+                        Offer::NonceTaken
+                    });
                 }
             }
             let error = ChainError::of_rpc(&self.rpc, what, &error);
@@ -181,7 +214,9 @@ impl Link {
         let mut wait = RECEIPT_POLL_MIN;
         while start.elapsed() < RECEIPT_TIMEOUT {
             let found = self
-                .read(what, || async { self.provider.get_transaction_receipt(hash).await })
+                .read(what, || async {
+                    self.provider.get_transaction_receipt(hash).await
+                })
                 .await?;
             if let Some(receipt) = found {
                 return Ok(receipt);
@@ -215,7 +250,10 @@ impl Link {
             _ => ChainError::Reverted {
                 call: what,
                 name: String::new(),
-                words: format!("transaction {} failed in block {block}", receipt.transaction_hash),
+                words: format!(
+                    "transaction {} failed in block {block}",
+                    receipt.transaction_hash
+                ),
             },
         }
     }
@@ -226,7 +264,9 @@ impl Link {
         to: Address,
         wei: u128,
     ) -> Result<TransactionReceipt, ChainError> {
-        let request = TransactionRequest::default().with_to(eth(to)).with_value(U256::from(wei));
+        let request = TransactionRequest::default()
+            .with_to(eth(to))
+            .with_value(U256::from(wei));
         self.transact("transfer of native coin", request).await
     }
 }
@@ -236,8 +276,12 @@ pub(crate) fn events<E: SolEvent>(
     receipt: &TransactionReceipt,
     contract: Address,
 ) -> impl Iterator<Item = E> {
-    let logs = receipt.logs().iter().filter(move |log| log.address() == eth(contract));
-    logs.filter_map(|log| E::decode_log(&log.inner).ok()).map(|log| log.data)
+    let logs = receipt
+        .logs()
+        .iter()
+        .filter(move |log| log.address() == eth(contract));
+    logs.filter_map(|log| E::decode_log(&log.inner).ok())
+        .map(|log| log.data)
 }
 
 /// The first event of a kind, which a successful call always emits.

@@ -23,7 +23,11 @@ impl Chain {
     ) -> Result<(), ChainError> {
         let role = role.on_chain().ok_or(ChainError::NoStakeForObservers)?;
         self.approve(self.book().stake_manager, amount).await?;
-        let call = StakeManager::depositCall { task: task.0, role, amount: amount.0 };
+        let call = StakeManager::depositCall {
+            task: task.0,
+            role,
+            amount: amount.0,
+        };
         self.link().send(self.book().stake_manager, &call).await?;
         Ok(())
     }
@@ -38,9 +42,13 @@ impl Chain {
         task: TaskId,
         amount: Amount,
     ) -> Result<u64, ChainError> {
-        let call = StakeManager::requestWithdrawalCall { task: task.0, amount: amount.0 };
+        let call = StakeManager::requestWithdrawalCall {
+            task: task.0,
+            amount: amount.0,
+        };
         let receipt = self.link().send(self.book().stake_manager, &call).await?;
-        event::<StakeManager::WithdrawalRequested>(&receipt, self.book().stake_manager).map(|event| event.availableAt)
+        event::<StakeManager::WithdrawalRequested>(&receipt, self.book().stake_manager)
+            .map(|event| event.availableAt)
     }
 
     /// Pays the wallet what has unbonded, and returns it.
@@ -51,7 +59,8 @@ impl Chain {
     pub async fn withdraw_stake(&self, task: TaskId) -> Result<Amount, ChainError> {
         let call = StakeManager::withdrawCall { task: task.0 };
         let receipt = self.link().send(self.book().stake_manager, &call).await?;
-        event::<StakeManager::StakeWithdrawn>(&receipt, self.book().stake_manager).map(|event| Amount(event.amount))
+        event::<StakeManager::StakeWithdrawn>(&receipt, self.book().stake_manager)
+            .map(|event| Amount(event.amount))
     }
 
     /// What backs a task, and in which role; `None` when nothing does.
@@ -64,7 +73,9 @@ impl Chain {
         account: Address,
     ) -> Result<Option<(Role, Amount)>, ChainError> {
         let record = self.stake_record(task, account).await?;
-        Ok(record.filter(|r| r.amount > Amount::ZERO).map(|r| (r.role, r.amount)))
+        Ok(record
+            .filter(|r| r.amount > Amount::ZERO)
+            .map(|r| (r.role, r.amount)))
     }
 
     /// A stake with what unbonds; `None` when there is nothing of either.
@@ -76,7 +87,10 @@ impl Chain {
         task: TaskId,
         account: Address,
     ) -> Result<Option<StakeRecord>, ChainError> {
-        let call = StakeManager::stakeRecordCall { task: task.0, account: eth(account) };
+        let call = StakeManager::stakeRecordCall {
+            task: task.0,
+            account: eth(account),
+        };
         let stake = self.link().call(self.book().stake_manager, &call).await?;
         if stake.amount == 0 && stake.unbonding == 0 {
             return Ok(None);
@@ -96,6 +110,8 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Unreachable`].
     pub async fn unbonding_seconds(&self) -> Result<u32, ChainError> {
-        self.link().call(self.book().stake_manager, &StakeManager::unbondingCall {}).await
+        self.link()
+            .call(self.book().stake_manager, &StakeManager::unbondingCall {})
+            .await
     }
 }

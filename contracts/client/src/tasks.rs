@@ -32,7 +32,8 @@ impl Chain {
             taskFile: Bytes::copy_from_slice(file.as_bytes()),
         };
         let receipt = self.link().send(self.book().task_manager, &call).await?;
-        event::<TaskManager::TaskCreated>(&receipt, self.book().task_manager).map(|event| TaskId(event.task))
+        event::<TaskManager::TaskCreated>(&receipt, self.book().task_manager)
+            .map(|event| TaskId(event.task))
     }
 
     /// A task.
@@ -79,8 +80,11 @@ impl Chain {
             .topic1(B256::left_padding_from(&task.0.to_be_bytes()))
             .select(record.created_block);
         let link = self.link();
-        let logs =
-            link.read("eth_getLogs", || async { link.provider.get_logs(&filter).await }).await?;
+        let logs = link
+            .read("eth_getLogs", || async {
+                link.provider.get_logs(&filter).await
+            })
+            .await?;
         let event = logs
             .iter()
             .find_map(|log| TaskManager::TaskCreated::decode_log(&log.inner).ok())
@@ -142,7 +146,10 @@ impl Chain {
         task: TaskId,
         round: RoundId,
     ) -> Result<Option<RoundResult>, ChainError> {
-        let call = TaskManager::roundResultCall { id: task.0, round: round.0 };
+        let call = TaskManager::roundResultCall {
+            id: task.0,
+            round: round.0,
+        };
         let result = self.link().call(self.book().task_manager, &call).await?;
         Ok((result.settledAt != 0).then(|| RoundResult {
             submission: ResultSubmission {
@@ -167,7 +174,10 @@ impl Chain {
             return Ok(());
         }
         let call = TaskManager::finishCall { id: task.0 };
-        self.link().send(self.book().task_manager, &call).await.map(drop)
+        self.link()
+            .send(self.book().task_manager, &call)
+            .await
+            .map(drop)
     }
 
     /// Ends a task that made no progress for its round time-out. Anyone. No error if it is
@@ -180,7 +190,10 @@ impl Chain {
             return Ok(());
         }
         let call = TaskManager::abortCall { id: task.0 };
-        self.link().send(self.book().task_manager, &call).await.map(drop)
+        self.link()
+            .send(self.book().task_manager, &call)
+            .await
+            .map(drop)
     }
 
     /// Takes a task back before any result and any stake, and returns the refund. Only its
@@ -192,7 +205,8 @@ impl Chain {
     pub async fn cancel(&self, task: TaskId) -> Result<Amount, ChainError> {
         let call = TaskManager::cancelCall { id: task.0 };
         let receipt = self.link().send(self.book().task_manager, &call).await?;
-        event::<TaskManager::TaskRefunded>(&receipt, self.book().task_manager).map(|event| Amount(event.amount))
+        event::<TaskManager::TaskRefunded>(&receipt, self.book().task_manager)
+            .map(|event| Amount(event.amount))
     }
 
     /// Pays the creator what no round was allotted, once the task has ended. Anyone. Returns
@@ -206,7 +220,8 @@ impl Chain {
         }
         let call = TaskManager::refundCall { id: task.0 };
         let receipt = self.link().send(self.book().task_manager, &call).await?;
-        event::<TaskManager::TaskRefunded>(&receipt, self.book().task_manager).map(|event| Amount(event.amount))
+        event::<TaskManager::TaskRefunded>(&receipt, self.book().task_manager)
+            .map(|event| Amount(event.amount))
     }
 
     /// Where the task's reward is.

@@ -14,7 +14,9 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Unreachable`], [`ChainError::AmountTooLarge`].
     pub async fn token_balance(&self, account: Address) -> Result<Amount, ChainError> {
-        let call = ConvokeToken::balanceOfCall { account: eth(account) };
+        let call = ConvokeToken::balanceOfCall {
+            account: eth(account),
+        };
         amount(self.link().call(self.book().token, &call).await?)
     }
 
@@ -34,7 +36,10 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Reverted`] when the wallet holds too few; errors of any transaction.
     pub async fn transfer_token(&self, to: Address, amount: Amount) -> Result<(), ChainError> {
-        let call = ConvokeToken::transferCall { to: eth(to), value: U256::from(amount.0) };
+        let call = ConvokeToken::transferCall {
+            to: eth(to),
+            value: U256::from(amount.0),
+        };
         self.link().send(self.book().token, &call).await?;
         Ok(())
     }
@@ -46,7 +51,9 @@ impl Chain {
     pub async fn native_balance(&self, account: Address) -> Result<Amount, ChainError> {
         let link = self.link();
         let wei = link
-            .read("eth_getBalance", || async { link.provider.get_balance(eth(account)).await })
+            .read("eth_getBalance", || async {
+                link.provider.get_balance(eth(account)).await
+            })
             .await?;
         amount(wei)
     }
@@ -63,24 +70,43 @@ impl Chain {
     /// Lets `spender` pull exactly `amount`, after a look at what the wallet holds: the error is
     /// clearer than a token's.
     pub(crate) async fn approve(&self, spender: Address, needed: Amount) -> Result<(), ChainError> {
-        let owner = self.wallet_address().ok_or(ChainError::NoWallet { call: "approve" })?;
+        let owner = self
+            .wallet_address()
+            .ok_or(ChainError::NoWallet { call: "approve" })?;
         let balance = self.token_balance(owner).await?;
         if balance < needed {
-            return Err(ChainError::NotEnoughTokens { account: owner, balance, needed });
+            return Err(ChainError::NotEnoughTokens {
+                account: owner,
+                balance,
+                needed,
+            });
         }
         let (link, token) = (self.link(), self.book().token);
-        let query = ConvokeToken::allowanceCall { owner: eth(owner), spender: eth(spender) };
+        let query = ConvokeToken::allowanceCall {
+            owner: eth(owner),
+            spender: eth(spender),
+        };
         let allowed: U256 = link.call(token, &query).await?;
         if allowed >= U256::from(needed.0) {
             return Ok(());
         }
         // Some tokens refuse to change an allowance that is not zero.
         if !allowed.is_zero() {
-            let call = ConvokeToken::approveCall { spender: eth(spender), value: U256::ZERO };
+            let call = ConvokeToken::approveCall {
+                spender: eth(spender),
+                value: U256::ZERO,
+            };
             link.send(token, &call).await?;
         }
         let value = U256::from(needed.0);
-        link.send(token, &ConvokeToken::approveCall { spender: eth(spender), value }).await?;
+        link.send(
+            token,
+            &ConvokeToken::approveCall {
+                spender: eth(spender),
+                value,
+            },
+        )
+        .await?;
         Ok(())
     }
 }

@@ -142,7 +142,12 @@ impl TaskRecord {
     /// The most that one round may share out, rounded down.
     #[must_use]
     pub fn round_pool_down(&self) -> Amount {
-        Amount(self.reward.0.checked_div(u128::from(self.rounds)).unwrap_or(0))
+        Amount(
+            self.reward
+                .0
+                .checked_div(u128::from(self.rounds))
+                .unwrap_or(0),
+        )
     }
 }
 

@@ -260,10 +260,7 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     function roundPoolDown(uint64 id) external view returns (uint128);
 
     /// @notice A round's result; all zero if it is not settled.
-    function roundResult(uint64 id, uint32 round)
-        external
-        view
-        returns (RoundResult memory);
+    function roundResult(uint64 id, uint32 round) external view returns (RoundResult memory);
 
     /// @notice Whether a payout was claimed.
     function claimed(uint64 id, uint32 round, address account) external view returns (bool);
@@ -275,13 +272,7 @@ interface ITaskManager is ITaskManagerErrors, ITaskManagerTypes, ITaskManagerEve
     function balances(uint64 id)
         external
         view
-        returns (
-            uint128 reward,
-            uint128 paid,
-            uint128 refunded,
-            uint128 vesting,
-            uint128 unclaimed
-        );
+        returns (uint128 reward, uint128 paid, uint128 refunded, uint128 vesting, uint128 unclaimed);
 
     /// @notice The leaf of a payout, as `claim` expects it under the round's root.
     function payoutLeaf(uint64 id, uint32 round, address account, uint128 amount)

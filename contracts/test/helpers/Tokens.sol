@@ -56,11 +56,7 @@ contract FalseToken is ConvokeToken {
         return fails ? false : super.transfer(to, value);
     }
 
-    function transferFrom(address from, address to, uint256 value)
-        public
-        override
-        returns (bool)
-    {
+    function transferFrom(address from, address to, uint256 value) public override returns (bool) {
         return fails ? false : super.transferFrom(from, to, value);
     }
 }

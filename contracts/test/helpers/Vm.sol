@@ -7,7 +7,7 @@ interface Vm {
     function prank(address sender) external;
     function expectRevert(bytes calldata data) external;
     function expectEmit(address emitter) external;
-    function assume(bool condition) external pure;
+    function snapshotGasLastCall(string calldata name) external returns (uint256 gasUsed);
 }
 
 Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
