@@ -7,8 +7,8 @@
 //! 1. alive: 64 nᵢ ≥ median n;
 //! 2. copies: i and j are close if 3 Pᵢⱼ < D and 2 Pᵢⱼ < nᵢ + nⱼ; the later one goes;
 //! 3. energy, in rounds of at least [`ENERGY_FROM`] updates, three passes over those still
-//!    kept: with qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², qᵢ D / dᵢ is at
-//!    most twice its median (D is the same for all of a pass, and cancels).
+//!    kept: with qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², qᵢ D / dᵢ is at most twice its median (D is the same
+//!    for all of a pass, and cancels).
 //!
 //! No direction is judged here. Near the optimum honest deltas oppose each other (each undoes
 //! the averaging of the last round), so that their cosines say nothing; what points the wrong
