@@ -63,16 +63,12 @@ impl Drop for Anvil {
     }
 }
 
-/// The program itself: killing npm's wrapper script would leave it running.
 fn binary() -> PathBuf {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .join("node_modules/@foundry-rs");
-    std::fs::read_dir(&packages)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin/anvil")))
-        .find(|path| path.is_file())
-        .expect("anvil is not installed: run `cargo xtask test`, or `npm ci` in contracts/")
+    let contracts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let path = contracts.join("node_modules/.bin/anvil");
+    assert!(
+        path.is_file(),
+        "anvil is not installed: run `cargo xtask test`, or `npm ci` in contracts/"
+    );
+    path
 }
