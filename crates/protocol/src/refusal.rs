@@ -61,18 +61,35 @@ pub enum Refusal {
         /// q D / d over its median, in percent.
         energy_percent: u64,
     },
-    /// It does not go where the validators' held-out loss falls.
+    /// Alone, it raises the validators' held-out loss by more than a tenth.
+    #[error("raises held-out loss by {:.3} from {:.3} nats", -(*gain_micros as f64) / 1e6, *base_loss_micros as f64 / 1e6)]
+    Harmful {
+        /// Combined held-out gain, millionths of a nat; negative for harm.
+        gain_micros: i64,
+        /// Combined held-out loss of the base, millionths of a nat.
+        base_loss_micros: u64,
+    },
+    /// It has no more in common with anything than noise has.
     #[error(
-        "does not go where held-out loss falls (cosine {:.3} with the validators' reference, at least {:.3})",
+        "looks like noise: {:.1} times as related to the others as noise would be, at least {:.1} times is expected",
+        f64::from(*relatedness_milli) / 1e3, f64::from(*least_milli) / 1e3
+    )]
+    Noise {
+        /// Combined relatedness, in thousandths of what noise has.
+        relatedness_milli: u32,
+        /// The smallest that is accepted.
+        least_milli: u32,
+    },
+    /// It goes against the direction in which the validators' held-out loss falls.
+    #[error(
+        "goes against the descent of held-out loss: cosine {:.3}, more than {:.3} is expected",
         f64::from(*cosine_ppm) / 1e6, f64::from(*least_ppm) / 1e6
     )]
     OffCourse {
         /// Combined cosine with the validators' reference steps, millionths.
         cosine_ppm: i32,
-        /// The smallest that is accepted.
+        /// At this and below it is refused.
         least_ppm: i32,
-        /// Combined held-out gain, millionths of a nat; negative if the update does harm.
-        gain_micros: i64,
     },
     /// Validators holding most of the stake could not evaluate it.
     #[error("the validators could not evaluate it")]
@@ -93,6 +110,8 @@ impl Refusal {
             Self::Copy { .. } => "copy",
             Self::NoWork { .. } => "no_work",
             Self::Colluding { .. } => "colluding",
+            Self::Harmful { .. } => "harmful",
+            Self::Noise { .. } => "noise",
             Self::OffCourse { .. } => "off_course",
             Self::NotEvaluable => "not_evaluable",
         }

@@ -1,13 +1,17 @@
 //! Validators' scores: committed by hash, then revealed, then combined by stake-weighted median.
 //!
-//! A validator measures each candidate on held-out data of its own, in two ways.
+//! A validator measures each candidate on held-out data of its own, in three ways. Let dᵢ be the
+//! candidate's delta, wᵢ its weight in the average, and r the validator's own reference step, made
+//! by a few passes of descent on its held-out loss from the same base.
 //!
-//! - `cosine`: it descends the held-out loss from the same base for a few passes, and compares
-//!   directions: cos(dᵢ, r), with dᵢ the candidate's delta and r its own reference step (FLTrust,
-//!   Cao et al. 2021, arXiv:2012.13995, with many roots instead of one). This is what tells
-//!   honest updates from noise: it holds in late rounds too, when honest deltas of skewed data
-//!   oppose each other and none of them alone lowers the loss.
-//! - `gain`: L(base) − L(base + wᵢ dᵢ), with wᵢ its weight in the average: whether it does harm.
+//! - `cosine`: cos(dᵢ, r), whether the update goes where held-out loss falls (FLTrust, Cao et al.
+//!   2021, arXiv:2012.13995, with many roots instead of one). Flipped updates are negative.
+//! - `relatedness`: D/N · (Σ_{j≠i} cos²(dᵢ, dⱼ) + cos²(dᵢ, r)) in D dimensions with N candidates,
+//!   how much more the update has in common with anything than noise has, which is at 1.
+//! - `gain`: L(base) − L(base + wᵢ dᵢ), whether it does harm.
+//!
+//! The first two work in late rounds, too, when honest deltas of skewed data point against each
+//! other, because each undoes the last averaging, and none of them alone lowers the loss.
 //!
 //! All are integers (millionths), so that all parties combine the same.
 
@@ -58,6 +62,9 @@ pub struct Score {
     pub gain_micros: i64,
     /// Cosine with the validator's reference step, in millionths.
     pub cosine_ppm: i32,
+    /// What the update has in common with the others and the reference, in thousandths of what
+    /// noise would have.
+    pub relatedness_milli: u32,
 }
 
 /// Binds a sheet to its validator until the reveal; `salt` keeps it from being guessed.
@@ -105,6 +112,8 @@ pub struct Combined {
     pub base_loss_micros: u64,
     /// Median accuracy of the base checkpoint, millionths.
     pub base_accuracy_ppm: u32,
+    /// How many validators revealed.
+    pub validators: usize,
     /// For each candidate, in order, the medians; `None` where validators holding at least half
     /// of the stake say that the submission failed.
     pub scores: Vec<Option<Score>>,
@@ -133,6 +142,8 @@ pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
         Some(Score {
             gain_micros: part(|score| score.gain_micros)?,
             cosine_ppm: i32::try_from(part(|score| i64::from(score.cosine_ppm))?).ok()?,
+            relatedness_milli: u32::try_from(part(|score| i64::from(score.relatedness_milli))?)
+                .ok()?,
         })
     };
     let losses: Vec<_> = sheets
@@ -146,6 +157,7 @@ pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
     Some(Combined {
         base_loss_micros: weighted_median(&losses)?,
         base_accuracy_ppm: weighted_median(&accuracies)?,
+        validators: sheets.len(),
         scores: (0..sheets[0].0.candidates.len()).map(score).collect(),
     })
 }
@@ -175,6 +187,7 @@ mod tests {
                 Outcome::Scored(Score {
                     gain_micros,
                     cosine_ppm: 1,
+                    relatedness_milli: 1,
                 })
             }),
         };

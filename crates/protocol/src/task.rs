@@ -519,7 +519,7 @@ impl Default for TrainingSpec {
             batch_size: 32,
             client_optimizer: "sgd".into(),
             client_lr: 0.02,
-            client_lr_decay: 0.9,
+            client_lr_decay: 0.85,
             logit_calibration: true,
             momentum: 0.9,
             weight_decay: 0.0,

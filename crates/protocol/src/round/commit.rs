@@ -36,6 +36,7 @@ impl Commit {
                     Score {
                         gain_micros: 0,
                         cosine_ppm: 0,
+                        relatedness_milli: 0,
                     },
                     FACTOR_ONE,
                 )
@@ -60,7 +61,7 @@ impl Commit {
     ) -> Self {
         let mut kept = Vec::new();
         let already = record.refused.len();
-        let judgements = held_out::judge(&combined.scores);
+        let judgements = held_out::judge(combined);
         for (candidate, judgement) in candidates.into_iter().zip(judgements) {
             match judgement {
                 Judgement::Keep { score, factor } => kept.push(keep(candidate, score, factor)),
