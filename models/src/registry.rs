@@ -186,6 +186,8 @@ fn fan_in(spec: &TensorSpec) -> Option<usize> {
 }
 
 /// Any of the models, as one burn module.
+// Only one exists at a time, so the difference in size costs nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub(crate) enum Network {
     Cnn(Cnn),
