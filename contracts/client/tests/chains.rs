@@ -6,31 +6,35 @@ mod support;
 
 use convoke_client::{AddressBook, Chain, ChainError};
 use convoke_protocol::ids::Address;
-use support::{anvil, scenarios};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_task_from_posting_to_refund_on_anvil() {
-    let node = anvil::start();
-    scenarios::whole_task(&node.endpoint()).await;
+/// Runs a scenario on both chains.
+macro_rules! on_every_chain {
+    ($($scenario:ident),* $(,)?) => {
+        mod on_the_devnet {
+            use super::support::{devnet, scenarios};
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scenario() {
+                    let (_devnet, endpoint) = devnet::start().await;
+                    scenarios::$scenario(&endpoint).await;
+                }
+            )*
+        }
+
+        mod on_anvil {
+            use super::support::{anvil, scenarios};
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scenario() {
+                    let node = anvil::start();
+                    scenarios::$scenario(&node.endpoint()).await;
+                }
+            )*
+        }
+    };
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn time_out_vesting_and_unbonding_on_anvil() {
-    let node = anvil::start();
-    scenarios::time_out(&node.endpoint()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn transactions_at_once_on_anvil() {
-    let node = anvil::start();
-    scenarios::at_once(&node.endpoint()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lost_answers_on_anvil() {
-    let node = anvil::start();
-    scenarios::lost_answers(&node.endpoint()).await;
-}
+on_every_chain!(whole_task, time_out, at_once, lost_answers);
 
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_is_worth_another_try() {

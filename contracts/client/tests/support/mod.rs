@@ -1,6 +1,7 @@
 //! What the scenarios run on.
 
 pub(crate) mod anvil;
+pub(crate) mod devnet;
 pub(crate) mod proxy;
 pub(crate) mod scenarios;
 
