@@ -1,0 +1,182 @@
+//! `convoke trainer`: trains on private data, one signed update a round.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use convoke_protocol::ids::{RoundId, TaskId};
+use convoke_sim::{Adversary, Persona};
+use convoke_trainer::service::{self, Conduct, Config, Ended, TrainerEvent};
+use serde_json::{Value, json};
+
+use crate::cli::{self, ChainArgs};
+use crate::failure::usage;
+use crate::keys::KeyArgs;
+use crate::money;
+use crate::output::Format;
+use crate::progress::Progress;
+use crate::shutdown::ParentArgs;
+
+/// Arguments of `trainer`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  convoke trainer --aggregator example.org:4433 --task 3 --data ./mine --key my.key\n\n\
+                  The data stays here: only the change that it makes to the model is sent."
+)]
+pub(crate) struct TrainerArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Play an adversary, for tests of a federation
+    #[arg(long, hide = true, value_name = "NAME")]
+    persona: Option<String>,
+    /// Seed of the adversary
+    #[arg(long, hide = true, value_name = "SEED", default_value_t = 0)]
+    persona_seed: u64,
+}
+
+/// What trainers and validators have in common.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Where the aggregator listens
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) aggregator: String,
+    /// The task
+    #[arg(long, value_parser = cli::task_id)]
+    pub(crate) task: TaskId,
+    /// Folder with idx files in MNIST layout, .gz or not
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// State folder, of one node [default: convoke-ROLE-TASK]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where to compute: cpu, cuda, cuda:1, wgpu
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// CPU threads to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Leave pay unclaimed at the end
+    #[arg(long)]
+    pub(crate) no_claim: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+    #[command(flatten)]
+    pub(crate) parent: ParentArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()> {
+    let conduct = args
+        .persona
+        .as_deref()
+        .map(|name| play(name, args.persona_seed))
+        .transpose()?;
+    let node = args.node;
+    let shutdown = node.parent.token();
+    let config = Config {
+        wallet: node.key.wallet()?,
+        chain: node.chain.book()?,
+        task: node.task,
+        aggregator: node.aggregator,
+        data: node.data,
+        dir: node
+            .dir
+            .unwrap_or_else(|| format!("convoke-trainer-{}", node.task).into()),
+        device: node.device,
+        threads: node.threads,
+        claim: !node.no_claim,
+    };
+    let progress = Progress::new(format);
+    let listener = Arc::new(move |event: TrainerEvent| tell(&progress, &event));
+    match service::run(config, conduct, listener, shutdown).await? {
+        Ended::Finished | Ended::Stopped => Ok(()),
+        Ended::Failed(reason) => bail!("task {} failed: {reason}", node.task),
+    }
+}
+
+fn tell(progress: &Progress, event: &TrainerEvent) {
+    match event {
+        TrainerEvent::Training {
+            round,
+            step,
+            steps,
+            loss,
+        } => {
+            let label = format!("round {round}: training, loss {loss:.3}");
+            return progress.step(&label, u64::from(*step), u64::from(*steps));
+        }
+        TrainerEvent::Connected { .. } | TrainerEvent::Disconnected { .. } => {}
+        _ => progress.clear(),
+    }
+    let (value, text) = described(event);
+    progress.event(&value, &text);
+}
+
+fn described(event: &TrainerEvent) -> (Value, String) {
+    match event {
+        TrainerEvent::Connected { aggregator } => (
+            json!({ "event": "connected", "aggregator": aggregator }),
+            format!("connected to the aggregator {aggregator}"),
+        ),
+        TrainerEvent::Disconnected { reason } => (
+            json!({ "event": "disconnected", "reason": reason }),
+            format!("connection lost, dialling again: {reason}"),
+        ),
+        TrainerEvent::RoundOpened { round, base } => (
+            json!({ "event": "round_opened", "round": round, "base": base }),
+            format!("round {round}: training"),
+        ),
+        TrainerEvent::Training {
+            round,
+            step,
+            steps,
+            loss,
+        } => (
+            json!({ "event": "training", "round": round, "step": step, "steps": steps, "loss": loss }),
+            format!("round {round}: step {step} of {steps}, loss {loss:.3}"),
+        ),
+        TrainerEvent::Sent { round } => (
+            json!({ "event": "sent", "round": round }),
+            format!("round {round}: update signed and sent"),
+        ),
+        TrainerEvent::Stored { round } => (
+            json!({ "event": "stored", "round": round }),
+            format!("round {round}: update is in"),
+        ),
+        TrainerEvent::Refused { round, refusal } => (
+            json!({ "event": "refused", "round": round, "code": refusal.code(), "reason": refusal.to_string() }),
+            format!("round {round}: update refused: {refusal}"),
+        ),
+        TrainerEvent::Settled { round } => (
+            json!({ "event": "settled", "round": round }),
+            format!("round {round}: settled on chain"),
+        ),
+        TrainerEvent::Claimed { amount } => (
+            json!({ "event": "claimed", "amount": amount }),
+            format!("claimed {} tokens", money::exact(*amount)),
+        ),
+        TrainerEvent::Finished => (json!({ "event": "finished" }), "the task is over".into()),
+    }
+}
+
+/// A trainer that corrupts its deltas as the named adversary does.
+struct Playing(Box<dyn Adversary>);
+
+impl Conduct for Playing {
+    fn corrupt(&mut self, round: RoundId, delta: &mut [f32]) {
+        self.0.corrupt(round, delta);
+    }
+}
+
+fn play(name: &str, seed: u64) -> anyhow::Result<Box<dyn Conduct>> {
+    let persona: Persona = name
+        .parse()
+        .map_err(|error| usage(format!("--persona: {error}")))?;
+    let adversary = persona
+        .adversary(seed)
+        .context("--persona: honest is the default")?;
+    Ok(Box::new(Playing(adversary)))
+}

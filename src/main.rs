@@ -1,0 +1,31 @@
+//! `convoke`: federated learning that pays its trainers, from the command line.
+//!
+//! Arguments become a checked configuration, which runs one role or one transaction. Exit
+//! codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+mod cli;
+mod commands;
+mod failure;
+mod keys;
+mod live;
+mod money;
+mod output;
+mod progress;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = output::start_logging(cli.log.as_deref()) {
+        return failure::report(&error);
+    }
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
