@@ -9,7 +9,7 @@ const LINES_MAX: usize = 500;
 
 /// Each crate's folder with the crates of ours that it may depend on.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("aggregator", &["client", "node", "protocol", "transport"]),
+    ("aggregator", &["client", "protocol", "transport"]),
     ("contracts/client", &["protocol"]),
     ("crates/devnet", &[]),
     ("crates/node", &["client", "protocol", "transport"]),
@@ -17,8 +17,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/sim", &["protocol"]),
     ("crates/transport", &["protocol"]),
     ("models", &["protocol"]),
-    ("trainer", &["client", "models", "node", "protocol", "transport"]),
-    ("validator", &["client", "models", "node", "protocol", "transport"]),
+    (
+        "trainer",
+        &["client", "models", "node", "protocol", "transport"],
+    ),
+    (
+        "validator",
+        &["client", "models", "node", "protocol", "transport"],
+    ),
 ];
 
 fn root() -> PathBuf {
@@ -31,9 +37,14 @@ fn imports_point_inwards() {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
         let dependencies = manifest.split("[dev-dependencies]").next().unwrap();
         for line in dependencies.lines() {
-            let Some(rest) = line.strip_prefix("convoke-") else { continue };
+            let Some(rest) = line.strip_prefix("convoke-") else {
+                continue;
+            };
             let name = rest.split(['.', ' ', '=']).next().unwrap();
-            assert!(allowed.contains(&name), "{folder} must not depend on convoke-{name}");
+            assert!(
+                allowed.contains(&name),
+                "{folder} must not depend on convoke-{name}"
+            );
         }
     }
 }
@@ -44,7 +55,11 @@ fn no_source_file_outgrows_the_eye() {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         let lines = code.lines().count();
-        assert!(lines <= LINES_MAX, "{}: {lines} lines, at most {LINES_MAX}", file.display());
+        assert!(
+            lines <= LINES_MAX,
+            "{}: {lines} lines, at most {LINES_MAX}",
+            file.display()
+        );
     }
 }
 
@@ -52,7 +67,14 @@ fn no_source_file_outgrows_the_eye() {
 fn protocol_reads_no_clock_and_does_no_io() {
     for file in sources(&root().join("crates/protocol/src")) {
         let text = fs::read_to_string(&file).unwrap();
-        for word in ["std::fs", "std::net", "SystemTime", "Instant::now", "tokio", "rand::rng("] {
+        for word in [
+            "std::fs",
+            "std::net",
+            "SystemTime",
+            "Instant::now",
+            "tokio",
+            "rand::rng(",
+        ] {
             assert!(!text.contains(word), "{}: {word}", file.display());
         }
     }
@@ -63,7 +85,10 @@ fn the_code_map_names_every_crate() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for (folder, _) in MAY_IMPORT {
         let folder = folder.trim_end_matches("/client");
-        assert!(map.contains(&format!("`{folder}/`")), "ARCHITECTURE.md lacks {folder}");
+        assert!(
+            map.contains(&format!("`{folder}/`")),
+            "ARCHITECTURE.md lacks {folder}"
+        );
     }
 }
 
@@ -72,7 +97,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let skipped = ["target", "node_modules", "tests", "benches", "fuzz", "examples"];
+        let skipped = [
+            "target",
+            "node_modules",
+            "tests",
+            "benches",
+            "fuzz",
+            "examples",
+        ];
         if path.is_dir() && !name.starts_with('.') && !skipped.contains(&name.as_str()) {
             found.extend(sources(&path));
         } else if name.ends_with(".rs") && name != "tests.rs" {

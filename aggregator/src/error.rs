@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
-use convoke_node::NodeError;
 use convoke_protocol::codec::CodecError;
 use convoke_protocol::ids::{Address, BlobHash, Digest, TaskId};
 use convoke_protocol::refusal::Refusal;
@@ -106,9 +105,6 @@ pub enum AggregatorError {
     /// The chain refused, or cannot be reached.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// Claiming the fee failed.
-    #[error(transparent)]
-    Node(#[from] NodeError),
     /// The blob store, or the address to listen on.
     #[error(transparent)]
     Transport(#[from] TransportError),

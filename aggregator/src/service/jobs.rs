@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use convoke_client::{Chain, ChainError, ResultSubmission};
-use convoke_node::claims::Claims;
 use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::message::Candidate;
@@ -23,11 +22,9 @@ use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
 use crate::server_optimizer::SgdMomentum;
-use crate::store::Store;
 
 pub(super) struct Jobs {
     pub(super) chain: Chain,
-    pub(super) store: Arc<Store>,
     pub(super) blobs: BlobStore,
     pub(super) layout: Arc<Layout>,
     pub(super) setup: Arc<Setup>,
@@ -106,13 +103,11 @@ impl Jobs {
         });
     }
 
-    /// Ends the task on chain, has the rest refunded to its creator, and claims the fee.
+    /// Ends the task on chain, and has the rest refunded to its creator.
     pub(super) fn close_task(&self) {
-        let (chain, setup, store) = (self.chain.clone(), self.setup.clone(), self.store.clone());
+        let (chain, setup) = (self.chain.clone(), self.setup.clone());
         self.spawn(async move {
             persist(|| close(&chain, &setup)).await?;
-            let claimed = claim_fee(&chain, &setup, &store).await?;
-            tracing::info!(%claimed, "task closed, fee claimed");
             Ok(Event::TaskClosed)
         });
     }
@@ -177,15 +172,6 @@ async fn close(chain: &Chain, setup: &Setup) -> Result<(), ChainError> {
         chain.refund(setup.task).await?;
     }
     Ok(())
-}
-
-/// The aggregator's own part, proven by the payouts that it keeps itself.
-async fn claim_fee(chain: &Chain, setup: &Setup, store: &Store) -> Result<Amount, AggregatorError> {
-    let mut claims = Claims::prepare(chain, setup.task, setup.aggregator).await?;
-    while let Some(round) = claims.next_wanted() {
-        claims.hear(round, &store.payouts(round).await?)?;
-    }
-    Ok(claims.submit().await?)
 }
 
 /// Binds what the contract does not read for itself, for later verification.

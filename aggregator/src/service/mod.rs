@@ -100,7 +100,7 @@ pub async fn run(
 
 struct Service {
     run: Run,
-    store: Arc<Store>,
+    store: Store,
     blobs: BlobStore,
     access: Access,
     jobs: Jobs,
@@ -115,7 +115,7 @@ impl Service {
         let chain = Chain::connect(&config.chain, Some(&config.wallet)).await?;
         let spec = task_spec(&chain, &config).await?;
         rules::by_name(&spec.aggregation.rule)?;
-        let store = Arc::new(Store::open(&config.dir).await?);
+        let store = Store::open(&config.dir).await?;
         let blobs = BlobStore::open(&config.dir.join("blobs"))?;
         let initial = admit_initial(&blobs, &spec, config.initial.as_deref())?;
         let layout = Layout::of(&blobs.path(&initial))?;
@@ -134,7 +134,6 @@ impl Service {
         let access = Access::new(inputs_tx.clone());
         let jobs = Jobs {
             chain: chain.clone(),
-            store: store.clone(),
             blobs: blobs.clone(),
             layout: Arc::new(layout),
             setup: Arc::new(run.setup().clone()),

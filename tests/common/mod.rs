@@ -1,0 +1,398 @@
+//! A federation of real processes for whole-system tests: a devnet, contracts, an aggregator,
+//! trainers and validators, all on loopback, all in one temporary folder.
+#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod hostile;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use convoke_client::{AddressBook, Chain, DeployOptions, NewTask, StakeMinimums};
+use convoke_models::{Dataset, ModelConfig, Part};
+use convoke_node::{Link, LinkConfig, LinkEvent};
+use convoke_protocol::identity::Wallet;
+use convoke_protocol::ids::{Address, Amount, BlobHash, Role, TaskId};
+use convoke_protocol::message::{AggregatorMessage, Notice, RoundReport};
+use convoke_protocol::task::TaskSpec;
+use convoke_transport::{Endpoint, Limits};
+use serde_json::Value;
+
+/// Nothing that a test waits for takes longer than this on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A process that is killed when the test ends, however it ends.
+pub struct Process(Child);
+
+impl Process {
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A task on a chain of its own, with keys and data for its nodes.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub book: AddressBook,
+    pub task: TaskId,
+    pub spec: TaskSpec,
+    pub initial: PathBuf,
+    pub creator: Wallet,
+    pub aggregator_port: u16,
+    devnet: Option<Process>,
+}
+
+/// The nodes' keys are numbered: creator 1, aggregator 2, observer 3, trainers from 10,
+/// validators from 50, hostile peers from 80.
+pub fn wallet(number: u8) -> Wallet {
+    let mut secret = [0; 32];
+    secret[0] = 1;
+    secret[31] = number;
+    Wallet::from_bytes(&secret).unwrap()
+}
+
+pub fn trainer(index: u8) -> Wallet {
+    wallet(10 + index)
+}
+
+pub fn validator(index: u8) -> Wallet {
+    wallet(50 + index)
+}
+
+pub fn hostile(index: u8) -> Wallet {
+    wallet(80 + index)
+}
+
+/// A task of the small network with windows that suit a test.
+pub fn spec(trainers: u32, validators: u32, rounds: u32) -> TaskSpec {
+    let mut spec = TaskSpec::parse("name = \"test\"\n[model]\nkind = \"mlp\"\n").unwrap();
+    spec.rounds = rounds;
+    spec.training.steps_max = Some(8);
+    spec.cohort.trainers_min = trainers;
+    spec.cohort.validators_min = validators;
+    spec.timing.grace_s = 20;
+    spec.timing.progress_timeout_s = 60;
+    spec.timing.score_timeout_s = 60;
+    spec.reward.pool = Amount(1_000_000_007);
+    spec.reward.dispute_window_s = 0;
+    spec
+}
+
+impl World {
+    /// Starts the chain and posts the task with the model's own initial checkpoint.
+    pub async fn start(spec: TaskSpec) -> Self {
+        let model = ModelConfig::from_spec(&spec.model).unwrap();
+        let checkpoint = convoke_models::initial(&model, 7).unwrap().to_safetensors();
+        Self::with_checkpoint(spec, &checkpoint).await
+    }
+
+    /// Starts the chain and posts the task with any checkpoint.
+    pub async fn with_checkpoint(mut spec: TaskSpec, checkpoint: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let initial = dir.path().join("initial.safetensors");
+        fs::write(&initial, checkpoint).unwrap();
+        spec.initial = Some(BlobHash::of(checkpoint));
+
+        let mut command = convoke(&["devnet", "--listen", "127.0.0.1:0", "--format", "json"]);
+        command.arg("--state").arg(dir.path().join("chain.jsonl"));
+        for number in 1..=99 {
+            command
+                .arg("--fund")
+                .arg(wallet(number).address().to_string());
+        }
+        let (devnet, listening) = listening(command, &dir.path().join("devnet.log"));
+        let url = listening["url"].as_str().unwrap().to_owned();
+
+        let creator = wallet(1);
+        let options = DeployOptions {
+            initial_supply: Amount(u128::from(u64::MAX)),
+            ..DeployOptions::default()
+        };
+        let book = Chain::deploy(&url, &creator, options).await.unwrap();
+        book.save(&dir.path().join("chain.toml")).unwrap();
+        let chain = Chain::connect(&book, Some(&creator)).await.unwrap();
+        let reward = &spec.reward;
+        let new = NewTask {
+            aggregator: wallet(2).address(),
+            reward: reward.pool,
+            rounds: spec.rounds,
+            stakes_min: StakeMinimums::default(),
+            vesting_bps: reward.vesting_bps,
+            dispute_window_seconds: reward.dispute_window_s,
+            round_timeout_seconds: reward.round_timeout_s,
+            vesting_seconds: reward.vesting_s,
+        };
+        let task = chain
+            .create_task(&new, &spec.to_toml().unwrap())
+            .await
+            .unwrap();
+        Self {
+            dir,
+            book,
+            task,
+            spec,
+            initial,
+            creator,
+            aggregator_port: 0,
+            devnet: Some(devnet),
+        }
+    }
+
+    pub async fn chain(&self) -> Chain {
+        Chain::connect(&self.book, Some(&self.creator))
+            .await
+            .unwrap()
+    }
+
+    /// Starts the aggregator; the second time on the same port and folder. With `pause`, such as
+    /// `filter:2`, it stands still once it is in that phase of that round.
+    pub fn aggregator(&mut self, pause: Option<&str>) -> Process {
+        let listen = format!("127.0.0.1:{}", self.aggregator_port);
+        let mut command = self.role(
+            &["aggregator", "--listen", &listen],
+            &wallet(2),
+            "aggregator",
+        );
+        command.arg("--initial").arg(&self.initial);
+        if let Some(pause) = pause {
+            command.env("CONVOKE_PAUSE_AT", pause);
+        }
+        let (process, listening) = listening(command, &self.log("aggregator"));
+        let address = listening["address"].as_str().unwrap();
+        self.aggregator_port = address.rsplit(':').next().unwrap().parse().unwrap();
+        process
+    }
+
+    /// Starts a trainer on a slice of the committed images.
+    pub fn trainer(&self, index: u8, more: &[&str]) -> Process {
+        let data = self.dir.path().join(format!("trainer-{index}-data"));
+        let from = 300 * usize::from(index);
+        images(Part::Train, from..from + 300)
+            .save(&data, Part::Train)
+            .unwrap();
+        let mut command = self.node(
+            "trainer",
+            &trainer(index),
+            &format!("trainer-{index}"),
+            &data,
+        );
+        spawn(command.args(more), &self.log(&format!("trainer-{index}"))).0
+    }
+
+    /// Starts a validator on a slice of the committed test images.
+    pub fn validator(&self, index: u8) -> Process {
+        let name = format!("validator-{index}");
+        let data = self.held_out(index);
+        let mut command = self.node("validator", &validator(index), &name, &data);
+        spawn(&mut command, &self.log(&name)).0
+    }
+
+    /// The folder with a validator's held-out images.
+    pub fn held_out(&self, index: u8) -> PathBuf {
+        let data = self.dir.path().join(format!("validator-{index}-data"));
+        let from = 200 * usize::from(index);
+        images(Part::Test, from..from + 200)
+            .save(&data, Part::Test)
+            .unwrap();
+        data
+    }
+
+    /// An observer of what goes on.
+    pub fn watch(&self) -> Watcher {
+        let endpoint = Endpoint::client(wallet(3), Limits::default()).unwrap();
+        let config = LinkConfig {
+            aggregator: self.aggregator_address(),
+            expected: wallet(2).address(),
+            task: self.task,
+            role: Role::Observer,
+        };
+        Watcher {
+            link: Link::open(endpoint, config),
+            reports: Vec::new(),
+        }
+    }
+
+    pub fn aggregator_address(&self) -> String {
+        format!("127.0.0.1:{}", self.aggregator_port)
+    }
+
+    /// Escrow in = paid + refunded + vesting + unclaimed, to the unit.
+    pub async fn assert_money_adds_up(&self) {
+        let balances = self.chain().await.balances(self.task).await.unwrap();
+        let parts = [
+            balances.paid,
+            balances.refunded,
+            balances.vesting,
+            balances.unclaimed,
+        ];
+        assert_eq!(balances.reward, self.spec.reward.pool);
+        assert_eq!(balances.reward, parts.into_iter().sum(), "{balances:?}");
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    fn node(&self, role: &str, wallet: &Wallet, name: &str, data: &Path) -> Command {
+        let aggregator = self.aggregator_address();
+        let mut command = self.role(&[role, "--aggregator", &aggregator], wallet, name);
+        command.arg("--data").arg(data).args(["--threads", "1"]);
+        command
+    }
+
+    fn role(&self, arguments: &[&str], wallet: &Wallet, name: &str) -> Command {
+        let key = self.dir.path().join(format!("{name}.key"));
+        if !key.exists() {
+            let secret: String = wallet
+                .secret_bytes()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            fs::write(&key, secret).unwrap();
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let mut command = convoke(arguments);
+        command.args([
+            "--format",
+            "json",
+            "--log",
+            "info",
+            "--task",
+            &self.task.to_string(),
+        ]);
+        command.arg("--key").arg(key);
+        command
+            .arg("--chain")
+            .arg(self.dir.path().join("chain.toml"));
+        command.arg("--dir").arg(self.dir.path().join(name));
+        command
+    }
+}
+
+/// Follows a task.
+pub struct Watcher {
+    link: Link,
+    pub reports: Vec<RoundReport>,
+}
+
+impl Watcher {
+    /// Waits for a notice that `wanted` accepts, across broken connections.
+    pub async fn until(&mut self, what: &str, mut wanted: impl FnMut(&Notice) -> bool) -> Notice {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match self.link.next().await.unwrap() {
+                    LinkEvent::Connected { history, .. } => {
+                        history.into_iter().for_each(|report| self.keep(report));
+                    }
+                    LinkEvent::Message(AggregatorMessage::Notice(notice)) => {
+                        if let Notice::RoundCommitted(report) = &notice {
+                            self.keep(report.clone());
+                        }
+                        if wanted(&notice) {
+                            return notice;
+                        }
+                    }
+                    LinkEvent::Message(_) | LinkEvent::Disconnected { .. } => {}
+                }
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("{what} did not happen in {PATIENCE:?}"))
+    }
+
+    /// Waits for the end of the task.
+    pub async fn until_finished(&mut self) {
+        let over = |notice: &Notice| {
+            matches!(
+                notice,
+                Notice::TaskFinished { .. } | Notice::TaskFailed { .. }
+            )
+        };
+        let end = self.until("the end of the task", over).await;
+        assert!(matches!(end, Notice::TaskFinished { .. }), "{end:?}");
+    }
+
+    fn keep(&mut self, report: RoundReport) {
+        if self.reports.iter().all(|known| known.round != report.round) {
+            self.reports.push(report);
+        }
+    }
+
+    /// The reason's code for which `trainer` was refused in the given round, from 1.
+    pub fn refusal(&self, round: usize, trainer: Address) -> Option<&'static str> {
+        let report = &self.reports[round - 1];
+        let found = report
+            .refused
+            .iter()
+            .find(|(address, _)| *address == trainer);
+        found.map(|(_, refusal)| refusal.code())
+    }
+
+    /// Whether `trainer` was kept in the given round, from 1.
+    pub fn kept(&self, round: usize, trainer: Address) -> bool {
+        self.reports[round - 1]
+            .kept
+            .iter()
+            .any(|kept| kept.trainer == trainer)
+    }
+}
+
+/// The program under test.
+pub fn convoke(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convoke"));
+    command.args(arguments);
+    command
+}
+
+/// Images of the committed share.
+pub fn images(part: Part, range: std::ops::Range<usize>) -> Dataset {
+    let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
+    let all = Dataset::open(&share, part).unwrap();
+    all.subset(&range.collect::<Vec<_>>())
+}
+
+fn spawn(command: &mut Command, log: &Path) -> (Process, Option<std::process::ChildStdout>) {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take();
+    (Process(child), stdout)
+}
+
+/// Starts a process and waits for its `listening` line.
+fn listening(mut command: Command, log: &Path) -> (Process, Value) {
+    let (process, stdout) = spawn(&mut command, log);
+    let mut lines = BufReader::new(stdout.unwrap()).lines();
+    let line = lines.next().and_then(Result::ok).unwrap_or_else(|| {
+        panic!(
+            "{command:?} said nothing; its log: {}",
+            fs::read_to_string(log).unwrap()
+        )
+    });
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["event"], "listening", "{line}");
+    // What else it says is read, so that it never blocks on a full pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    (process, event)
+}

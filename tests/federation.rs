@@ -1,0 +1,132 @@
+//! Whole-system tests: real processes, real QUIC, a real chain. Each ends with the money
+//! counted.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use convoke_protocol::ids::RoundId;
+use convoke_protocol::message::{Notice, PhaseName};
+
+use self::common::{World, spec, trainer, validator};
+
+fn phase_began(phase: PhaseName, round: u32) -> impl FnMut(&Notice) -> bool {
+    move |notice| {
+        matches!(notice, Notice::PhaseBegan { phase: began, round: in_round, .. }
+            if *began == phase && *in_round == RoundId(round))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
+    let mut world = World::start(spec(2, 1, 7)).await;
+    let phases = [
+        PhaseName::Open,
+        PhaseName::Train,
+        PhaseName::Filter,
+        PhaseName::Validate,
+        PhaseName::Commit,
+        PhaseName::Settle,
+    ];
+    let mut aggregator = world.aggregator(Some("open:2"));
+    let mut watcher = world.watch();
+    let _trainers = [world.trainer(0, &[]), world.trainer(1, &[])];
+    let _validator = world.validator(0);
+    for (phase, round) in phases.into_iter().zip(2u32..) {
+        watcher
+            .until(
+                &format!("{phase} of round {round}"),
+                phase_began(phase, round),
+            )
+            .await;
+        aggregator.kill();
+        let next = phases
+            .get(round as usize - 1)
+            .map(|next| format!("{next}:{}", round + 1));
+        aggregator = world.aggregator(next.as_deref());
+    }
+    watcher.until_finished().await;
+    assert_eq!(watcher.reports.len(), 7);
+    for (report, round) in watcher.reports.iter().zip(1..) {
+        assert_eq!(report.round, RoundId(round));
+        assert!(report.absent.is_empty(), "round {round}: {report:?}");
+        assert_eq!(report.validators.len(), 1, "round {round}: {report:?}");
+    }
+    assert!(
+        watcher
+            .reports
+            .windows(2)
+            .all(|pair| pair[0].checkpoint == pair[1].base)
+    );
+    world.assert_money_adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_killed_within_a_round_comes_back_into_it() {
+    let mut world = World::start(spec(2, 0, 2)).await;
+    let _aggregator = world.aggregator(None);
+    let mut watcher = world.watch();
+    let _other = world.trainer(0, &[]);
+    let killed = world.trainer(1, &[]);
+    watcher
+        .until("training", phase_began(PhaseName::Train, 1))
+        .await;
+    killed.kill();
+    let _again = world.trainer(1, &[]);
+    watcher.until_finished().await;
+    for round in 1..=2 {
+        assert!(
+            watcher.kept(round, trainer(1).address()),
+            "{:?}",
+            watcher.reports
+        );
+    }
+    world.assert_money_adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_never_reveals_is_left_out_and_unpaid() {
+    let mut task = spec(2, 2, 1);
+    task.timing.score_timeout_s = 15;
+    let mut world = World::start(task).await;
+    let _aggregator = world.aggregator(None);
+    let mut watcher = world.watch();
+    let _trainers = [world.trainer(0, &[]), world.trainer(1, &[])];
+    let _honest = world.validator(0);
+    let withholding = convoke_validator::service::Config {
+        wallet: validator(1),
+        chain: world.book.clone(),
+        task: world.task,
+        aggregator: world.aggregator_address(),
+        data: world.held_out(1),
+        dir: world.dir.path().join("withholding"),
+        device: "cpu".into(),
+        threads: None,
+        claim: false,
+        withhold: true,
+    };
+    let silent = std::sync::Arc::new(|_| {});
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(convoke_validator::service::run(withholding, silent, stop));
+    watcher.until_finished().await;
+    assert_eq!(watcher.reports[0].validators, [validator(0).address()]);
+    running.await.unwrap().unwrap();
+    let chain = world.chain().await;
+    let paid = chain.token_balance(validator(1).address()).await.unwrap();
+    assert_eq!(paid.0, 0);
+    world.assert_money_adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_stake_is_told_what_to_do() {
+    let mut task = spec(1, 0, 1);
+    task.stake.trainer = convoke_protocol::ids::Amount(5);
+    let mut world = World::start(task).await;
+    let _aggregator = world.aggregator(None);
+    let mut peer = common::hostile::Peer::join(&world, common::hostile(0)).await;
+    let answer = peer.hear().await;
+    let text = format!("{answer:?}");
+    assert!(
+        text.contains("Rejected") && text.contains("convoke stake deposit"),
+        "{text}"
+    );
+}
