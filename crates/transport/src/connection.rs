@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::Address;
 use quinn::{RecvStream, SendStream};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{TransportError, close};
 use crate::framing::{Receiver, Sender};
@@ -18,6 +19,8 @@ pub struct Connection {
     pub(crate) limits: Arc<Limits>,
     peer: Address,
     messages: Arc<Mutex<Option<(SendStream, RecvStream)>>>,
+    /// Turns for blob requests of ours, as many as the peer has streams for.
+    blob_turns: Arc<Semaphore>,
 }
 
 impl Connection {
@@ -28,13 +31,25 @@ impl Connection {
         (peer, send, receive): (Address, SendStream, RecvStream),
     ) -> Self {
         let messages = Arc::new(Mutex::new(Some((send, receive))));
+        let turns = limits.blobs_in_flight_max.max(1);
+        let blob_turns = Arc::new(Semaphore::new(turns as usize));
         Self {
             quic,
             wallet,
             limits,
             peer,
             messages,
+            blob_turns,
         }
+    }
+
+    /// Waits for a turn to request a blob. Having it, a stream opens at once if the peer is
+    /// honest, so that the wait for it can be limited.
+    pub(crate) async fn blob_turn(&self) -> Result<SemaphorePermit<'_>, TransportError> {
+        self.blob_turns
+            .acquire()
+            .await
+            .map_err(|_| TransportError::Closed)
     }
 
     /// The address that the other end has proven.

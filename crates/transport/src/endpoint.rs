@@ -34,7 +34,10 @@ impl Endpoint {
         limits: Limits,
     ) -> Result<Self, TransportError> {
         let mut config = tls::server_config()?;
-        config.transport_config(transport(&limits)?);
+        config
+            .transport_config(transport(&limits)?)
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX);
         let quic = quinn::Endpoint::server(config, listen)
             .map_err(|error| TransportError::Setup(format!("{listen}: {error}")))?;
         Self::with_client(quic, wallet, limits)
@@ -95,7 +98,9 @@ impl Endpoint {
             .quic
             .connect(to, tls::SERVER_NAME)
             .map_err(|error| TransportError::Setup(error.to_string()))?;
-        let quic = connecting.await?;
+        let quic = tokio::time::timeout(self.limits.handshake_timeout, connecting)
+            .await
+            .map_err(|_| TransportError::Lost("no answer in time".into()))??;
         let proven = prove_as_client(&quic, &self.wallet, expected, &self.limits).await?;
         Ok(Connection::new(
             quic,
@@ -136,8 +141,15 @@ impl Endpoint {
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.quic.accept().await?;
-            if self.quic.open_connections() >= self.limits.connections_max {
+            let (open, max) = (self.quic.open_connections(), self.limits.connections_max);
+            if open >= max {
                 incoming.refuse();
+                continue;
+            }
+            // Under load, senders must show that they receive at the address that they give.
+            if open >= max / 2 && incoming.may_retry() {
+                // It cannot fail: see the condition.
+                let _ = incoming.retry();
                 continue;
             }
             return Some(Incoming {
@@ -194,6 +206,15 @@ impl Incoming {
     }
 }
 
+/// Streams of one connection, at most, whatever the limits say.
+const STREAMS_MAX: u32 = 1_024;
+
+/// Connections that wait to be accepted, at most.
+const INCOMING_MAX: usize = 1_024;
+
+/// Bytes kept for each of them, at most: a TLS client's first flight fits many times.
+const INCOMING_BYTES_MAX: u64 = 64 << 10;
+
 async fn resolve(to: &str) -> Result<SocketAddr, TransportError> {
     let failed = |reason: String| TransportError::Resolve {
         address: to.to_owned(),
@@ -216,7 +237,12 @@ fn transport(limits: &Limits) -> Result<Arc<TransportConfig>, TransportError> {
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(limits.keep_alive))
         // One for messages, the others for blobs.
-        .max_concurrent_bidi_streams(VarInt::from_u32(limits.blobs_in_flight_max + 1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(
+            limits
+                .blobs_in_flight_max
+                .saturating_add(1)
+                .min(STREAMS_MAX),
+        ))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(limits.stream_window_bytes))
         .receive_window(VarInt::from_u32(limits.connection_window_bytes))

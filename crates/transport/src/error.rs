@@ -150,6 +150,8 @@ pub(crate) mod close {
     pub(crate) const IDENTITY_TIMEOUT: VarInt = VarInt::from_u32(2);
     /// A stream of an unknown kind.
     pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(3);
+    /// Another version of the protocol is needed.
+    pub(crate) const VERSION: VarInt = VarInt::from_u32(4);
 }
 
 /// TLS alert `no_application_protocol`, as QUIC carries it.
@@ -158,13 +160,14 @@ const ALERT_NO_ALPN: u8 = 0x78;
 impl From<quinn::ConnectionError> for TransportError {
     fn from(error: quinn::ConnectionError) -> Self {
         use quinn::ConnectionError as E;
-        let text = error.to_string();
+        let text = printable(error.to_string().as_bytes());
         match error {
             E::ApplicationClosed(frame) => {
-                let reason = String::from_utf8_lossy(&frame.reason).into_owned();
+                let reason = printable(&frame.reason);
                 match frame.error_code {
                     close::IDENTITY => Self::IdentityRefused(reason),
                     close::IDENTITY_TIMEOUT => Self::IdentityTimeout,
+                    close::VERSION => incompatible(reason),
                     _ => Self::ClosedByPeer(reason),
                 }
             }
@@ -187,6 +190,12 @@ impl From<quinn::ConnectionError> for TransportError {
             | E::CidsExhausted => Self::Lost(text),
         }
     }
+}
+
+/// A peer's words, fit for a terminal: no control characters, which could rewrite the screen.
+pub(crate) fn printable(words: &[u8]) -> String {
+    let words = String::from_utf8_lossy(words);
+    words.replace(char::is_control, "\u{fffd}")
 }
 
 fn incompatible(reason: String) -> TransportError {

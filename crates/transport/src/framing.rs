@@ -1,5 +1,7 @@
 //! Messages on the first stream: a length of four bytes, little-endian, then that many bytes.
 
+use std::time::Duration;
+
 use convoke_protocol::codec::{self, CodecError, MESSAGE_BYTES_MAX};
 use quinn::{RecvStream, SendStream};
 use serde::Serialize;
@@ -25,10 +27,11 @@ impl Sender {
         Ok(self.0.write_all(&frame).await?)
     }
 
-    /// Ends the stream and waits until the peer has everything, or is gone.
+    /// Ends the stream and waits until the peer has everything, is gone, or has had
+    /// [`FINISH_TIMEOUT`] for it.
     pub async fn finish(mut self) {
         if self.0.finish().is_ok() {
-            let _ = self.0.stopped().await;
+            let _ = tokio::time::timeout(FINISH_TIMEOUT, self.0.stopped()).await;
         }
     }
 }
@@ -89,5 +92,8 @@ impl Receiver {
         Ok(true)
     }
 }
+
+/// How long [`Sender::finish`] waits for a peer that takes nothing.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize - 4);

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! client                                   server
-//!  open stream; version, sig(client)  ───▶
-//!                                     ◀───  version, sig(server)
+//!  open stream; version, address, sig  ───▶
+//!                                      ◀───  version, address, sig
 //! ```
 //! Each signs `keccak("convoke.identity.v1", side, exporter)`, where the exporter is key
 //! material of this TLS session (RFC 5705) that nobody else can have. A signature from another
-//! session, or one's own sent back, therefore proves nothing. The stream then carries messages.
+//! session, or one's own sent back, therefore proves nothing. The address is sent, too, because
+//! from any signature some address is recovered: only one that was named beforehand is proven.
+//! The stream then carries messages.
 
 use convoke_protocol::identity::{Signature, Wallet, keccak};
 use convoke_protocol::ids::{Address, Digest};
@@ -22,8 +24,8 @@ pub const ALPN: &[u8] = b"convoke/1";
 
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-convoke-identity-v1";
 
-/// Version, then signature.
-const PROOF_BYTES: usize = 2 + 65;
+/// Address, then signature.
+const PROOF_BYTES: usize = 20 + 65;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -84,7 +86,14 @@ async fn bounded<T>(
     if let Err(error) = &outcome
         && connection.close_reason().is_none()
     {
-        connection.close(close::IDENTITY, error.to_string().as_bytes());
+        let (code, reason) = match error {
+            TransportError::Incompatible { .. } => (
+                close::VERSION,
+                format!("version {PROTOCOL_VERSION} is needed"),
+            ),
+            other => (close::IDENTITY, other.to_string()),
+        };
+        connection.close(code, reason.as_bytes());
     }
     outcome
 }
@@ -93,11 +102,10 @@ fn proof(
     connection: &quinn::Connection,
     wallet: &Wallet,
     side: Side,
-) -> Result<[u8; PROOF_BYTES], TransportError> {
-    let mut bytes = [0; PROOF_BYTES];
-    bytes[..2].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
-    bytes[2..].copy_from_slice(&wallet.sign_digest(&statement(connection, side)?).0);
-    Ok(bytes)
+) -> Result<Vec<u8>, TransportError> {
+    let signature = wallet.sign_digest(&statement(connection, side)?);
+    let version = PROTOCOL_VERSION.to_le_bytes();
+    Ok([&version[..], &wallet.address().0, &signature.0].concat())
 }
 
 /// Reads the other side's proof: the address that it proves, which must not be our own, since
@@ -108,9 +116,10 @@ async fn check(
     side: Side,
     ours: Address,
 ) -> Result<Address, TransportError> {
-    let mut bytes = [0; PROOF_BYTES];
-    receive.read_exact(&mut bytes).await?;
-    let version = u16::from_le_bytes([bytes[0], bytes[1]]);
+    // On its own: what follows may have another length in another version.
+    let mut version = [0; 2];
+    receive.read_exact(&mut version).await?;
+    let version = u16::from_le_bytes(version);
     if version != PROTOCOL_VERSION {
         let reason = format!("it has version {version}, ours is {PROTOCOL_VERSION}");
         return Err(TransportError::Incompatible {
@@ -118,10 +127,13 @@ async fn check(
             reason,
         });
     }
-    let mut signature = [0; 65];
-    signature.copy_from_slice(&bytes[2..]);
-    let address = Signature(signature)
-        .recover(&statement(connection, side)?)
+    let mut bytes = [0; PROOF_BYTES];
+    receive.read_exact(&mut bytes).await?;
+    let (mut address, mut signature) = (Address([0; 20]), Signature([0; 65]));
+    address.0.copy_from_slice(&bytes[..20]);
+    signature.0.copy_from_slice(&bytes[20..]);
+    signature
+        .verify(&statement(connection, side)?, address)
         .map_err(|error| TransportError::Identity(error.to_string()))?;
     if address == ours {
         return Err(TransportError::Identity("it claims to be ourselves".into()));

@@ -4,7 +4,7 @@ use convoke_protocol::identity::{IdentityError, Signature, Wallet, keccak};
 use convoke_protocol::ids::{Address, BlobHash, Digest};
 use quinn::{RecvStream, SendStream};
 
-use crate::error::TransportError;
+use crate::error::{TransportError, printable};
 
 /// What a blob stream begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(super) async fn answer<const N: usize>(
             stream.read_exact(&mut length).await?;
             let mut reason = vec![0; usize::from(length[0])];
             stream.read_exact(&mut reason).await?;
-            let reason = String::from_utf8_lossy(&reason).into_owned();
+            let reason = printable(&reason);
             Err(TransportError::BlobRefused { blob, reason })
         }
         other => {

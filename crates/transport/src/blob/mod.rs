@@ -18,9 +18,14 @@ mod send;
 mod serve;
 mod store;
 
+use std::time::Duration;
+
+use convoke_protocol::ids::BlobHash;
+
 pub use self::header::Receipt;
 pub use self::serve::BlobPolicy;
 pub use self::store::BlobStore;
+use crate::error::TransportError;
 
 /// How far a blob has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,5 +39,13 @@ pub struct BlobProgress {
 /// Bytes handled at a time between socket, hash and file.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Chunks under way between socket and file.
-const CHUNKS_IN_FLIGHT: usize = 4;
+/// Gives up what the peer holds up for too long.
+async fn in_time<T>(
+    blob: BlobHash,
+    stall: Duration,
+    work: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    tokio::time::timeout(stall, work)
+        .await
+        .unwrap_or(Err(TransportError::BlobStalled(blob)))
+}

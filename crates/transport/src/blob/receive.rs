@@ -1,69 +1,77 @@
-//! From a stream into the store: the socket on its task, hash and file on a thread, a few
-//! chunks between them.
+//! From a stream into the store. A chunk is gathered from the socket while the one before it is
+//! hashed and written on a thread; no thread waits for the network, so slow peers, however
+//! many, take none away from the others.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use convoke_protocol::ids::BlobHash;
 use quinn::RecvStream;
-use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::store::Partial;
-use super::{BlobProgress, CHUNK_BYTES, CHUNKS_IN_FLIGHT};
+use super::{BlobProgress, CHUNK_BYTES};
 use crate::error::TransportError;
 
 /// Receives what is missing of a blob of `length` bytes, verifies it, and makes it whole.
 pub(super) async fn receive(
-    blob: BlobHash,
-    mut partial: Partial,
+    partial: Partial,
     length: u64,
     stream: &mut RecvStream,
     stall: Duration,
     mut progress: impl FnMut(BlobProgress),
 ) -> Result<(), TransportError> {
+    let blob = partial.blob();
     let mut done = partial.length();
-    let (chunks, mut written) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let writer = tokio::task::spawn_blocking(move || {
-        while let Some(chunk) = written.blocking_recv() {
-            partial.write(&chunk)?;
-        }
-        // Short of its length it stays as it is, to be resumed.
-        if partial.length() == length {
-            partial.finish().map(|()| true)
-        } else {
-            Ok(false)
-        }
-    });
-    let arrival = async {
-        while done < length {
-            let wanted = usize::try_from(length - done)
-                .unwrap_or(CHUNK_BYTES)
-                .min(CHUNK_BYTES);
-            let chunk = tokio::time::timeout(stall, stream.read_chunk(wanted, true))
-                .await
-                .map_err(|_| TransportError::BlobStalled(blob))??
-                .ok_or(TransportError::Truncated)?;
-            done += chunk.bytes.len() as u64;
-            if chunks.send(chunk.bytes).await.is_err() {
-                // The writer has failed, and says why below.
-                break;
-            }
+    let mut writing = spawn_blocking(move || Ok(partial));
+    while done < length {
+        let wanted = usize::try_from(length - done)
+            .unwrap_or(CHUNK_BYTES)
+            .min(CHUNK_BYTES);
+        let mut chunk = Vec::new();
+        let filled = fill(blob, stream, &mut chunk, wanted, stall, |bytes| {
+            done += bytes;
             progress(BlobProgress { done, length });
+        })
+        .await;
+        // Also what came before an error is kept, to be resumed.
+        let mut partial = writing.await.map_err(|error| died(blob, &error))??;
+        writing = spawn_blocking(move || {
+            partial.write(&chunk)?;
+            Ok::<Partial, TransportError>(partial)
+        });
+        if let Err(error) = filled {
+            // On disk, and the claim released, when the caller hears of it.
+            drop(writing.await.map_err(|error| died(blob, &error))??);
+            return Err(error);
         }
-        Ok::<(), TransportError>(())
-    };
-    let arrived = arrival.await;
-    drop(chunks);
-    let whole = writer.await.map_err(|error| died(blob, &error))??;
-    arrived?;
-    if whole {
-        Ok(())
-    } else {
-        Err(TransportError::Truncated)
     }
+    let partial = writing.await.map_err(|error| died(blob, &error))??;
+    spawn_blocking(move || partial.finish())
+        .await
+        .map_err(|error| died(blob, &error))?
 }
 
-pub(super) fn died(blob: BlobHash, error: &tokio::task::JoinError) -> TransportError {
+/// Gathers `wanted` bytes in `chunk`; after an error it holds those that came before.
+async fn fill(
+    blob: BlobHash,
+    stream: &mut RecvStream,
+    chunk: &mut Vec<u8>,
+    wanted: usize,
+    stall: Duration,
+    mut arrived: impl FnMut(u64),
+) -> Result<(), TransportError> {
+    while chunk.len() < wanted {
+        let next = tokio::time::timeout(stall, stream.read_chunk(wanted - chunk.len(), true))
+            .await
+            .map_err(|_| TransportError::BlobStalled(blob))??
+            .ok_or(TransportError::Truncated)?;
+        chunk.extend_from_slice(&next.bytes);
+        arrived(next.bytes.len() as u64);
+    }
+    Ok(())
+}
+
+pub(super) fn died(blob: BlobHash, error: &JoinError) -> TransportError {
     TransportError::BlobProtocol {
         blob,
         reason: format!("a thread of ours died: {error}"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use convoke_protocol::ids::{Address, BlobHash};
 use quinn::{RecvStream, SendStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::header::{REQUEST_BYTES, Receipt, Request, grant, refuse};
+use super::in_time;
 use super::receive::{died, receive};
 use super::send::send;
-use super::store::BlobStore;
+use super::store::{BlobStore, Partial};
 use crate::connection::Connection;
 use crate::error::{TransportError, close};
 
@@ -106,11 +107,9 @@ impl<P: BlobPolicy> Server<P> {
         let Some(length) = here else {
             return refuse(answers, "there is no such blob for you").await;
         };
-        grant(answers, &length.to_le_bytes()).await?;
         let stall = self.connection.limits.blob_stall_timeout;
-        if offset < length {
-            send(blob, &self.store, offset, length, answers, stall, |_| {}).await?;
-        }
+        in_time(blob, stall, grant(answers, &length.to_le_bytes())).await?;
+        send(blob, &self.store, (offset, length), answers, stall, |_| {}).await?;
         let _ = answers.finish();
         Ok(())
     }
@@ -126,30 +125,43 @@ impl<P: BlobPolicy> Server<P> {
         if let Err(reason) = self.policy.may_write(peer, &blob, length) {
             return refuse(answers, &reason).await;
         }
-        if self.store.contains(&blob) {
-            grant(answers, &length.to_le_bytes()).await?;
-            return self.acknowledge(blob, length, answers).await;
+        let stall = self.connection.limits.blob_stall_timeout;
+        match self.store.len(&blob) {
+            Some(here) if here == length => {
+                in_time(blob, stall, grant(answers, &length.to_le_bytes())).await?;
+                return self.acknowledge(blob, length, answers).await;
+            }
+            Some(here) => return refuse(answers, &format!("it has {here} bytes")).await,
+            None => {}
         }
-        let store = self.store.clone();
-        let begun = tokio::task::spawn_blocking(move || store.begin(blob))
-            .await
-            .map_err(|error| died(blob, &error))??;
-        let Some(mut partial) = begun else {
+        let Some(partial) = self.begin(blob, length).await? else {
             return refuse(answers, "it is arriving already").await;
         };
-        if partial.length() > length {
-            partial.reset()?;
-        }
-        grant(answers, &partial.length().to_le_bytes()).await?;
-        let stall = self.connection.limits.blob_stall_timeout;
+        // A peer that does not take the answer must not keep its claim on the blob.
+        in_time(blob, stall, grant(answers, &partial.length().to_le_bytes())).await?;
         let progress = |_| self.policy.arriving(peer, &blob);
-        match receive(blob, partial, length, stream, stall, progress).await {
+        match receive(partial, length, stream, stall, progress).await {
             Ok(()) => self.acknowledge(blob, length, answers).await,
             Err(error @ TransportError::BlobContent { .. }) => {
                 refuse(answers, &error.to_string()).await
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Begins or resumes a blob of `length` bytes; `None` if it is arriving already.
+    async fn begin(&self, blob: BlobHash, length: u64) -> Result<Option<Partial>, TransportError> {
+        let store = self.store.clone();
+        let begin = move || {
+            let mut begun = store.begin(blob)?;
+            if let Some(partial) = begun.as_mut().filter(|partial| partial.length() > length) {
+                partial.reset()?;
+            }
+            Ok(begun)
+        };
+        spawn_blocking(begin)
+            .await
+            .map_err(|error| died(blob, &error))?
     }
 
     async fn acknowledge(

@@ -106,18 +106,25 @@ impl BlobStore {
         })
     }
 
-    /// Removes a blob; one that is not here is no error.
+    /// Removes a blob, and what has come of it if it is not whole; one that is not here is no
+    /// error. One that is arriving now does not become whole any more.
     ///
     /// # Errors
     /// [`TransportError::Disk`].
     pub fn remove(&self, blob: &BlobHash) -> Result<(), TransportError> {
-        let path = self.path(blob);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(TransportError::disk(&path)(error))
+        for path in [self.partial_path(blob), self.path(blob)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(TransportError::disk(&path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    fn partial_path(&self, blob: &BlobHash) -> PathBuf {
+        self.dir.join(PARTIAL).join(blob.to_file_name())
     }
 
     fn insert_with(
@@ -145,7 +152,7 @@ impl BlobStore {
         let Some(claim) = Claim::take(self, blob) else {
             return Ok(None);
         };
-        let path = self.dir.join(PARTIAL).join(blob.to_file_name());
+        let path = self.partial_path(&blob);
         let resume = || -> io::Result<(File, blake3::Hasher, u64)> {
             let mut file = OpenOptions::new()
                 .read(true)
@@ -181,6 +188,11 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    /// Which blob it will be.
+    pub(super) fn blob(&self) -> BlobHash {
+        self.claim.blob
+    }
+
     /// Bytes that are there.
     pub(super) fn length(&self) -> u64 {
         self.length
@@ -219,6 +231,15 @@ impl Partial {
             self.store.sync_dir()
         };
         keep().map_err(TransportError::disk(&self.path))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Requests that the peer refused leave nothing behind.
+        if self.length == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -293,6 +314,28 @@ mod tests {
         second.write(b" world").unwrap();
         second.finish().unwrap();
         assert_eq!(store.read(&blob).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn removing_a_blob_removes_what_has_come_of_it() {
+        let (dir, store) = store();
+        let blob = BlobHash::of(b"hello world");
+        store.begin(blob).unwrap().unwrap().write(b"hello").unwrap();
+        store.remove(&blob).unwrap();
+        assert_eq!(store.begin(blob).unwrap().unwrap().length(), 0);
+        let left = fs::read_dir(dir.path().join(PARTIAL)).unwrap().count();
+        assert_eq!(left, 0, "an empty partial file stays behind");
+    }
+
+    #[test]
+    fn a_blob_removed_while_it_arrives_does_not_become_whole() {
+        let (_dir, store) = store();
+        let blob = BlobHash::of(b"hello");
+        let mut partial = store.begin(blob).unwrap().unwrap();
+        partial.write(b"hello").unwrap();
+        store.remove(&blob).unwrap();
+        assert!(partial.finish().is_err());
+        assert!(!store.contains(&blob));
     }
 
     #[test]
