@@ -118,7 +118,7 @@ impl World {
         let creator = wallet(1);
         let options = DeployOptions {
             initial_supply: Amount(u128::from(u64::MAX)),
-            ..DeployOptions::default()
+            unbonding_seconds: 60,
         };
         let book = Chain::deploy(&url, &creator, options).await.unwrap();
         book.save(&dir.path().join("chain.toml")).unwrap();
@@ -178,6 +178,7 @@ impl World {
     /// Starts a trainer on a slice of the committed images.
     pub fn trainer(&self, index: u8, more: &[&str]) -> Process {
         let data = self.dir.path().join(format!("trainer-{index}-data"));
+        fs::create_dir_all(&data).unwrap();
         let from = 300 * usize::from(index);
         images(Part::Train, from..from + 300)
             .save(&data, Part::Train)
@@ -202,6 +203,7 @@ impl World {
     /// The folder with a validator's held-out images.
     pub fn held_out(&self, index: u8) -> PathBuf {
         let data = self.dir.path().join(format!("validator-{index}-data"));
+        fs::create_dir_all(&data).unwrap();
         let from = 200 * usize::from(index);
         images(Part::Test, from..from + 200)
             .save(&data, Part::Test)
@@ -278,6 +280,24 @@ impl World {
             .arg(self.dir.path().join("chain.toml"));
         command.arg("--dir").arg(self.dir.path().join(name));
         command
+    }
+}
+
+impl Drop for World {
+    /// A failed test shows what its processes said last.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                let last = &lines[lines.len().saturating_sub(25)..];
+                eprintln!("--- {}\n{}", path.display(), last.join("\n"));
+            }
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Member {
 }
 
 /// One entry as it was, to be put back if an event is refused.
+#[derive(Clone, Copy)]
 pub(super) struct Before(Option<(Address, Option<Member>)>);
 
 impl Members {
