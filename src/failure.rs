@@ -90,6 +90,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(hinted) = error.downcast_ref::<Hinted>() {
+        return exit_code(&hinted.error);
+    }
     if error.is::<Usage>() {
         USAGE
     } else if error.is::<Interrupted>() {
@@ -191,6 +194,7 @@ mod tests {
     #[test]
     fn wrong_usage_and_interrupts_have_their_own_codes() {
         assert_eq!(exit_code(&usage("no trainers")), USAGE);
+        assert_eq!(exit_code(&hinted(usage("no trainers"), "give some")), USAGE);
         assert_eq!(exit_code(&Interrupted.into()), INTERRUPTED);
         assert_eq!(describe(&Interrupted.into()), "interrupted\n");
     }

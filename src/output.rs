@@ -58,6 +58,10 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
         .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.map(Cell::new));
+    for column in table.column_iter_mut() {
+        // The style puts one space between columns.
+        column.set_padding((0, 0));
+    }
     table
 }
 

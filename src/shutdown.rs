@@ -1,6 +1,7 @@
 //! When to stop: Ctrl-C, SIGTERM, or, for a child of the demo, the end of standard input.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,15 @@ impl ParentArgs {
         }
         token
     }
+}
+
+/// Connections say goodbye from tasks of their own, after their owner has let go of them. Without
+/// this pause the process would be gone first, and the other end would wait for a time-out.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Waits until goodbyes are said.
+pub(crate) async fn farewell() {
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// A token that Ctrl-C and SIGTERM cancel. A second Ctrl-C ends the process at once.

@@ -12,6 +12,7 @@ use crate::keys::KeyArgs;
 use crate::live::observer;
 use crate::money;
 use crate::output::Format;
+use crate::shutdown;
 
 /// Shows, claims.
 #[derive(Debug, Subcommand)]
@@ -108,6 +109,8 @@ async fn claim(args: ClaimArgs, format: Format) -> anyhow::Result<()> {
         claimed = claim_pay(&mut link, &chain, args.task, account)
             .await
             .context("cannot claim")?;
+        drop(link);
+        shutdown::farewell().await;
     }
     let mut released = Amount::ZERO;
     if args.vested {

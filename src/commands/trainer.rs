@@ -16,7 +16,7 @@ use crate::keys::KeyArgs;
 use crate::money;
 use crate::output::Format;
 use crate::progress::Progress;
-use crate::shutdown::ParentArgs;
+use crate::shutdown::{self, ParentArgs};
 
 /// Arguments of `trainer`.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
         .map(|name| play(name, args.persona_seed))
         .transpose()?;
     let node = args.node;
-    let shutdown = node.parent.token();
+    let stop = node.parent.token();
     let config = Config {
         wallet: node.key.wallet()?,
         chain: node.chain.book()?,
@@ -91,7 +91,14 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
     };
     let progress = Progress::new(format);
     let listener = Arc::new(move |event: TrainerEvent| tell(&progress, &event));
-    match service::run(config, conduct, listener, shutdown).await? {
+    let running = service::run(config, conduct, listener, stop.clone());
+    // Whatever it is doing, it stops: what it was doing is done again after a restart.
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = stop.cancelled() => Ok(Ended::Stopped),
+    };
+    shutdown::farewell().await;
+    match ended? {
         Ended::Finished | Ended::Stopped => Ok(()),
         Ended::Failed(reason) => bail!("task {} failed: {reason}", node.task),
     }

@@ -11,6 +11,7 @@ use crate::commands::trainer::NodeArgs;
 use crate::money;
 use crate::output::Format;
 use crate::progress::Progress;
+use crate::shutdown;
 
 /// Arguments of `validator`.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(crate) struct ValidatorArgs {
 /// Runs the command.
 pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<()> {
     let node = args.node;
-    let shutdown = node.parent.token();
+    let stop = node.parent.token();
     let config = Config {
         wallet: node.key.wallet()?,
         chain: node.chain.book()?,
@@ -46,7 +47,14 @@ pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<(
     };
     let progress = Progress::new(format);
     let listener = Arc::new(move |event: ValidatorEvent| tell(&progress, &event));
-    match service::run(config, listener, shutdown).await? {
+    let running = service::run(config, listener, stop.clone());
+    // Whatever it is doing, it stops: what it was doing is done again after a restart.
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = stop.cancelled() => Ok(Ended::Stopped),
+    };
+    shutdown::farewell().await;
+    match ended? {
         Ended::Finished | Ended::Stopped => Ok(()),
         Ended::Failed(reason) => bail!("task {} failed: {reason}", node.task),
     }

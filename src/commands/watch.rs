@@ -46,7 +46,7 @@ pub(crate) async fn run(args: WatchArgs, format: Format) -> anyhow::Result<()> {
     frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while board.over.is_none() {
         tokio::select! {
-            () = quit.cancelled() => return Ok(()),
+            () = quit.cancelled() => break,
             _ = frames.tick() => {
                 board.elapsed = started.elapsed();
                 view.draw(&board)?;
@@ -73,7 +73,8 @@ pub(crate) async fn run(args: WatchArgs, format: Format) -> anyhow::Result<()> {
             }
         }
     }
-    drop(view);
+    drop((view, link));
+    shutdown::farewell().await;
     match board.over {
         Some(Over::Failed(reason)) => bail!("task {} failed: {reason}", args.task),
         _ => Ok(()),

@@ -330,7 +330,7 @@ impl TrainerState {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Waiting => "waiting".into(),
-            Self::Training { steps: 0, .. } => "starting".into(),
+            Self::Training { steps: 0, .. } => "training".into(),
             Self::Training { step, steps } => {
                 format!(
                     "training {} %",

@@ -122,15 +122,15 @@ async fn play(
 
 /// Writes the files and prints the results.
 fn conclude(plan: &Plan, results: &Results, format: Format) -> anyhow::Result<()> {
-    let json = results.to_json()?;
+    let summary = results.summary();
     plan.write(
         "summary.json",
-        format!("{}\n", serde_json::to_string_pretty(&json)?),
+        format!("{}\n", serde_json::to_string_pretty(&summary)?),
     )?;
     plan.write("MODEL_CARD.md", card::markdown(plan, results))?;
     plan.write("report.html", report::html(plan, results))?;
     match format {
-        Format::Json => output::line(&serde_json::to_string(&json)?),
+        Format::Json => output::line(&serde_json::to_string(&summary)?),
         Format::Text => output::line(&results.to_text()),
     }
 }

@@ -117,7 +117,7 @@ impl Plan {
             },
             training: TrainingSpec {
                 client_lr: 0.02,
-                client_lr_decay: 0.85,
+                client_lr_decay: lr_decay(self.rounds),
                 ..TrainingSpec::default()
             },
             aggregation: AggregationSpec {
@@ -169,6 +169,13 @@ impl Plan {
         let path = self.out.join(name);
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Ten rounds end with a fifth of the first round's learning rate; so do more of them, because
+/// steps that are next to nothing cannot be told from noise.
+fn lr_decay(rounds: u32) -> f64 {
+    const TEN_ROUNDS: f64 = 0.85;
+    TEN_ROUNDS.powf((10.0 / f64::from(rounds)).min(1.0))
 }
 
 fn check_number(option: &str, got: u32, least: u32, most: u32) -> anyhow::Result<()> {

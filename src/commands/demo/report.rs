@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use convoke_protocol::ids::{Address, Role};
 use convoke_sim::Persona;
 use plotly::common::{Font, Line, LineShape, Marker, Mode, Orientation};
+use plotly::configuration::DisplayModeBar;
 use plotly::layout::{Axis, AxisType, BarMode, Legend, Margin};
 use plotly::{Bar, Configuration, Layout, Plot, Scatter};
 
@@ -247,7 +248,9 @@ fn axis(title: &str) -> Axis {
 }
 
 fn configuration() -> Configuration {
-    Configuration::new().display_logo(false).responsive(true)
+    Configuration::new()
+        .display_mode_bar(DisplayModeBar::False)
+        .responsive(true)
 }
 
 /// A grid of trainers by rounds: kept, refused, absent.

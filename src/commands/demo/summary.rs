@@ -172,7 +172,7 @@ impl Results {
     }
 
     /// The JSON object, with exactly the fields of the manual.
-    pub(crate) fn to_json(&self) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn summary(&self) -> Summary {
         let last = self.last();
         let paid = |party: &Party| PaidSummary {
             address: party.address,
@@ -180,7 +180,7 @@ impl Results {
             amount: party.paid,
             vesting: party.vesting,
         };
-        Ok(serde_json::to_value(Summary {
+        Summary {
             accuracy: last.accuracy,
             held_out_loss: last.loss,
             rounds: self
@@ -196,7 +196,7 @@ impl Results {
             vesting: self.money.vesting,
             wall_seconds: (self.wall.as_secs_f64() * 1_000.0).round() / 1_000.0,
             model: self.out.join("model.safetensors"),
-        })?)
+        }
     }
 
     fn round(&self, report: &RoundReport) -> RoundSummary {
@@ -228,39 +228,33 @@ impl Results {
 
     /// The table, the money line, and where the files are.
     pub(crate) fn to_text(&self) -> String {
-        let mut table = output::table([
-            "who",
-            "account",
-            "persona",
-            "images",
-            "kept",
-            "refused",
-            "agreement",
-            "paid",
-            "vesting",
-        ]);
+        let header = [
+            "who", "account", "persona", "images", "kept", "refused", "cosine", "paid", "vesting",
+        ];
+        let mut table = output::table(header);
         for party in &self.parties {
             let trains = party.role == Role::Trainer;
             let if_trains = |text: String| if trains { text } else { String::new() };
+            let works = trains || party.role == Role::Validator;
             table.add_row([
                 party.name.clone(),
                 party.address.short(),
                 if_trains(party.persona.to_string()),
                 if_trains(party.examples.to_string()),
-                if party.role == Role::Aggregator {
-                    String::new()
-                } else {
+                if works {
                     party.rounds_kept.to_string()
+                } else {
+                    String::new()
                 },
                 if_trains(party.rounds_refused.to_string()),
                 party
                     .agreement
-                    .map_or(String::new(), |agreement| format!("{agreement:+.2}")),
+                    .map_or_else(String::new, |cosine| format!("{cosine:+.2}")),
                 money::short(party.paid),
                 money::short(party.vesting),
             ]);
         }
-        for column in 3..9 {
+        for column in 3..header.len() {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -382,7 +376,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_json_has_the_fields_of_the_manual() {
-        let json = results().to_json().unwrap();
+        let json = serde_json::to_value(results().summary()).unwrap();
         let keys = |value: &serde_json::Value| {
             value
                 .as_object()
@@ -433,7 +427,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_strings_of_the_json_add_up() {
-        let json = results().to_json().unwrap();
+        let json = serde_json::to_value(results().summary()).unwrap();
         let amount = |name: &str| json[name].as_str().unwrap().parse::<u128>().unwrap();
         assert_eq!(
             amount("escrow_in"),

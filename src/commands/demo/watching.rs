@@ -96,7 +96,8 @@ pub(crate) async fn watch(
                 }
             }
             exit = processes.next_exit() => {
-                tracing::debug!(name = exit?, "a node has finished");
+                let name = exit?;
+                tracing::debug!(name, "a node has finished");
             }
         }
         if let Some(Over::Failed(reason)) = &board.over {
@@ -110,10 +111,18 @@ pub(crate) async fn watch(
     let checkpoint = last.context("no round was committed")?;
     plan.write("model.safetensors", blobs.read(&checkpoint)?)?;
     // The aggregator leaves when nobody is connected any more: we go first.
+    if let Some(connection) = link.handle().connection().await {
+        connection.close("seen enough");
+    }
     drop(link);
-    drop(orders);
     while processes.is_running(&stage.cast.aggregator.name) {
-        processes.next_exit().await?;
+        tokio::select! {
+            _ = frames.tick() => {
+                board.elapsed = started.elapsed();
+                view.draw(board)?;
+            }
+            exit = processes.next_exit() => drop(exit?),
+        }
     }
     Ok(Watched { checkpoint })
 }
