@@ -22,6 +22,9 @@ impl Progress {
     /// So many steps of the round are done. Too frequent for lines: without a bar nothing is shown.
     pub(crate) fn step(&self, label: &str, done: u64, of: u64) {
         if let Some(bar) = &self.bar {
+            if bar.is_finished() {
+                bar.reset();
+            }
             bar.set_length(of);
             bar.set_position(done);
             bar.set_message(label.to_owned());
@@ -31,8 +34,7 @@ impl Progress {
     /// The steps are over.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
-            bar.reset();
-            bar.set_message("");
+            bar.finish_and_clear();
         }
     }
 

@@ -99,24 +99,44 @@ async fn run_create(args: CreateArgs, format: Format) -> anyhow::Result<()> {
     let mut spec = TaskSpec::parse(&text).with_context(|| format!("task file {shown}"))?;
     let initial = match args.initial {
         Some(file) => adopt_initial(&mut spec, &file).map(|()| file)?,
-        None => draw_initial(&mut spec, Path::new("."))?,
+        None => draw_initial(&mut spec, Path::new(""))?,
     };
     let wallet = args.key.wallet()?;
     let chain = args.chain.connect(Some(&wallet)).await?;
     let task = create(&chain, &spec, args.aggregator).await?;
     let value = json!({ "task": task, "initial": initial, "initial_hash": spec.initial, "reward": spec.reward.pool });
     format.print(&value, || {
-        let (pool, initial) = (money::exact(spec.reward.pool), initial.display());
-        format!(
-            "task {task}: {pool} tokens in escrow, {} rounds\n\nnext, at the aggregator {}:\n  \
-             convoke stake deposit --task {task} --role aggregator --key AGGREGATOR.key\n  \
-             convoke aggregator --task {task} --initial {initial} --key AGGREGATOR.key\n\n\
-             then, at each trainer and validator:\n  \
-             convoke stake deposit --task {task} --role trainer --key MY.key\n  \
-             convoke trainer --aggregator HOST:PORT --task {task} --data DIR --key MY.key",
-            spec.rounds, args.aggregator
-        )
+        next_steps(task, &spec, args.aggregator, &initial)
     })
+}
+
+/// What was done, and what is to be done now, by whom.
+fn next_steps(task: TaskId, spec: &TaskSpec, aggregator: Address, initial: &Path) -> String {
+    let stake = |role: &str, key: &str, least: Amount| match least {
+        Amount::ZERO => String::new(),
+        _ => format!("\n  convoke stake deposit --task {task} --role {role} --key {key}"),
+    };
+    let mut text = format!(
+        "task {task}: {} tokens in escrow, {} rounds\n\nnext, at the aggregator {aggregator}:",
+        money::exact(spec.reward.pool),
+        spec.rounds
+    );
+    text += &stake("aggregator", "AGGREGATOR.key", spec.stake.aggregator);
+    text += &format!(
+        "\n  convoke aggregator --task {task} --initial {} --key AGGREGATOR.key",
+        initial.display()
+    );
+    for (role, least) in [
+        ("trainer", spec.stake.trainer),
+        ("validator", spec.stake.validator),
+    ] {
+        text += &format!("\n\nthen, at each {role}:");
+        text += &stake(role, "MY.key", least);
+        text += &format!(
+            "\n  convoke {role} --aggregator HOST:PORT --task {task} --data DIR --key MY.key"
+        );
+    }
+    text
 }
 
 async fn list(args: ListArgs, format: Format) -> anyhow::Result<()> {
@@ -308,6 +328,21 @@ mod tests {
         let drawn = spec.initial.take();
         adopt_initial(&mut spec, &path).unwrap();
         assert_eq!(spec.initial, drawn);
+    }
+
+    #[test]
+    fn the_next_steps_ask_for_stake_only_where_it_is_needed() {
+        let mut spec = spec();
+        spec.stake.validator = Amount(1);
+        let text = next_steps(TaskId(3), &spec, Address::ZERO, Path::new("a.safetensors"));
+        assert!(
+            text.contains("--role validator") && !text.contains("--role trainer"),
+            "{text}"
+        );
+        assert!(
+            text.contains("convoke trainer --aggregator HOST:PORT --task 3"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -260,14 +260,17 @@ impl Results {
             }
         }
         let last = self.last();
+        let rounds = match self.board.rounds {
+            1 => "1 round".to_owned(),
+            rounds => format!("{rounds} rounds"),
+        };
         format!(
             "{table}\n\n{}\n\naccuracy {:.2} % and loss {:.4} on {} images that nobody trained on; \
-             {} rounds in {:.0} s\n\n{}",
+             {rounds} in {:.0} s\n\n{}",
             self.money_line(),
             100.0 * last.accuracy,
             last.loss,
             self.held_back,
-            self.board.rounds,
             self.wall.as_secs_f64(),
             self.files()
         )
