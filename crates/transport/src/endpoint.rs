@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use convoke_protocol::identity::Wallet;
+use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::Address;
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 
 use crate::connection::Connection;
 use crate::error::{TransportError, close};
@@ -38,8 +40,11 @@ impl Endpoint {
             .transport_config(transport(&limits)?)
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX);
-        let quic = quinn::Endpoint::server(config, listen)
-            .map_err(|error| TransportError::Setup(format!("{listen}: {error}")))?;
+        let failed = |error: std::io::Error| TransportError::Setup(format!("{listen}: {error}"));
+        let socket = std::net::UdpSocket::bind(listen).map_err(failed)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let quic = quinn::Endpoint::new(lasting(&wallet), Some(config), socket, runtime)
+            .map_err(failed)?;
         Self::with_client(quic, wallet, limits)
     }
 
@@ -214,6 +219,20 @@ const INCOMING_MAX: usize = 1_024;
 
 /// Bytes kept for each of them, at most: a TLS client's first flight fits many times.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
+
+/// Keys that a restarted node has again: peers of the process before it are then told at once
+/// that their connections are gone (RFC 9000, 10.3), where they would wait for the idle timeout.
+fn lasting(wallet: &Wallet) -> EndpointConfig {
+    let secret = wallet.secret_bytes();
+    let reset_key = keccak(&[b"convoke.reset.v1", &secret]);
+    let id_key = keccak(&[b"convoke.connection-id.v1", &secret]);
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&id_key.0[..8]);
+    let id_key = u64::from_be_bytes(bytes);
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key.0)));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
+}
 
 async fn resolve(to: &str) -> Result<SocketAddr, TransportError> {
     let failed = |reason: String| TransportError::Resolve {
