@@ -9,8 +9,8 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::TaskId;
 
 use crate::commands::{
-    aggregator, chain, data, demo, devnet, evaluate, rewards, stake, task, trainer, validator,
-    wallet, watch,
+    aggregator, bench, chain, data, demo, devnet, evaluate, rewards, stake, task, trainer,
+    validator, wallet, watch,
 };
 use crate::output::Format;
 
@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Data(data::DataCommand),
     /// Measure a checkpoint's loss and accuracy
     Evaluate(evaluate::EvaluateArgs),
+    /// Measure this program on this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Which deployment.

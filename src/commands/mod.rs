@@ -2,6 +2,7 @@
 //! prints what came of it.
 
 pub(crate) mod aggregator;
+pub(crate) mod bench;
 pub(crate) mod chain;
 pub(crate) mod data;
 pub(crate) mod demo;
@@ -46,6 +47,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Wallet(command) => wallet::run(command, format),
         Command::Chain(command) => chain::run(command, format).await,
         Command::Data(command) => data::run(&command, format),
+        Command::Bench(command) => bench::run(command, format).await,
         Command::Evaluate(args) => evaluate::run(&args, format),
     }
 }

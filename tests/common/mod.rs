@@ -1,6 +1,6 @@
 //! A federation of real processes for whole-system tests: a devnet, contracts, an aggregator,
 //! trainers and validators, all on loopback, all in one temporary folder.
-#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod hostile;
 
@@ -289,7 +289,11 @@ impl Drop for World {
         if !std::thread::panicking() {
             return;
         }
-        for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.dir.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "log") {
                 let text = fs::read_to_string(&path).unwrap_or_default();

@@ -322,6 +322,10 @@ impl Validator {
                 self.state.save(RECORD, &record)?;
                 self.commit(&record).await;
             }
+            // The connection broke while the candidates came: we are asked again.
+            Err(ValidatorError::Transport(error)) if error.retryable() => {
+                tracing::info!(%error, round = round.0, "the candidates did not arrive");
+            }
             Err(error) => {
                 let reason = error.to_string();
                 tracing::error!(%error, round = round.0, "this machine could not score");

@@ -6,6 +6,7 @@ mod jobs;
 mod peers;
 mod pulse;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,10 @@ const INPUTS_MAX: usize = 1_024;
 
 /// After the end, payouts are served until everyone has left, but no longer than this.
 const LINGER: Duration = Duration::from_secs(600);
+
+/// Members that are away when the task ends have so long to come back and hear of it: a broken
+/// connection is noticed and dialled anew well within it.
+const RETURN: Duration = Duration::from_secs(45);
 
 /// What an aggregator is started with.
 #[derive(Debug)]
@@ -108,6 +113,8 @@ struct Service {
     endpoint: Endpoint,
     inputs: mpsc::Receiver<Input>,
     over_since: Option<tokio::time::Instant>,
+    /// Members that were connected after the end, and so have heard of it.
+    told: BTreeSet<Address>,
 }
 
 impl Service {
@@ -158,6 +165,7 @@ impl Service {
             endpoint,
             inputs,
             over_since: None,
+            told: BTreeSet::new(),
         })
     }
 
@@ -178,13 +186,24 @@ impl Service {
                     return Ok(Ended::Stopped);
                 }
                 () = pulse::until(self.run.deadline()) => self.feed(Event::Tick).await?,
-                () = pulse::until_instant(self.over_since.map(|since| since + LINGER)) => {}
+                () = pulse::until_instant(self.patience()) => {}
                 input = self.inputs.recv() => match input {
                     Some(input) => self.take(input).await?,
                     None => return Ok(Ended::Stopped),
                 },
             }
         }
+    }
+
+    /// When to look again whether the end has come, once it is near.
+    fn patience(&self) -> Option<tokio::time::Instant> {
+        let since = self.over_since?;
+        let next = if since.elapsed() < RETURN {
+            RETURN
+        } else {
+            LINGER
+        };
+        Some(since + next)
     }
 
     /// Over, closed on chain, and nobody is left who might ask for payouts.
@@ -195,7 +214,14 @@ impl Service {
         let since = *self
             .over_since
             .get_or_insert_with(tokio::time::Instant::now);
-        self.peers.is_empty() || since.elapsed() >= LINGER
+        self.told.extend(self.peers.addresses());
+        let all_told = self
+            .run
+            .members()
+            .addresses()
+            .all(|member| self.told.contains(&member));
+        let everyone_left = self.peers.is_empty() && (all_told || since.elapsed() >= RETURN);
+        everyone_left || since.elapsed() >= LINGER
     }
 
     async fn take(&mut self, input: Input) -> Result<(), AggregatorError> {

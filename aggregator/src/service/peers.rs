@@ -96,6 +96,10 @@ impl Peers {
         }
     }
 
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.by_address.keys().copied()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_address.is_empty()
     }

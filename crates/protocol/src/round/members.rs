@@ -39,6 +39,11 @@ impl Members {
         self.by_address.get(&address)
     }
 
+    /// All nodes that ever joined.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.by_address.keys().copied()
+    }
+
     /// Connected nodes of a role with their stakes, by address.
     pub fn present(&self, role: Role) -> impl Iterator<Item = (Address, Amount)> + '_ {
         self.by_address

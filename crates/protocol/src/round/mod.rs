@@ -146,6 +146,9 @@ impl Run {
     /// The sender's [`Fault`]; the run is then unchanged.
     pub fn handle(&mut self, now: Millis, event: &Event) -> Result<(), Fault> {
         let now = now.max(self.now);
+        if *event == Event::Tick && self.deadline().is_none_or(|deadline| now < deadline) {
+            return Err(Fault::Unchanged);
+        }
         self.members.check(event)?;
         let mut effects = std::mem::take(&mut self.effects);
         // Phases see the membership as it will be; it is put back if they refuse the event.
@@ -210,7 +213,7 @@ impl Run {
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
         match &self.phase {
-            Phase::Open(phase) => phase.deadline(&self.setup.spec, self.round),
+            Phase::Open(phase) => phase.deadline(&self.setup.spec, self.now),
             Phase::Train(phase) => phase.deadline(&self.setup.spec),
             Phase::Validate(phase) => Some(phase.deadline()),
             Phase::Filter(_)

@@ -53,18 +53,15 @@ impl Open {
         }
     }
 
-    pub(super) fn deadline(&self, spec: &TaskSpec, round: RoundId) -> Option<Millis> {
+    /// The next instant at which time alone changes anything: after the grace time only a
+    /// newcomer does, or the end.
+    pub(super) fn deadline(&self, spec: &TaskSpec, now: Millis) -> Option<Millis> {
         if self.drawing {
             return None;
         }
         let grace = self.since.after(seconds(spec.timing.grace_s));
         let end = self.since.after(seconds(spec.timing.open_timeout_s));
-        // Once the grace time is over, only a newcomer or the end can change anything.
-        Some(if round > RoundId::FIRST {
-            end.min(grace)
-        } else {
-            end
-        })
+        Some(if now < grace { end.min(grace) } else { end })
     }
 
     fn reconsider(&mut self, cx: &mut Context<'_>) -> Option<Next> {

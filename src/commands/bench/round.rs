@@ -1,0 +1,321 @@
+//! `convoke bench round`: the whole of a round except training.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use convoke_client::{Chain, DeployOptions};
+use convoke_devnet::{Config, DEFAULT_CHAIN_ID, Devnet};
+use convoke_models::{Parameters, TensorSpec};
+use convoke_node::{Link, LinkConfig, LinkEvent};
+use convoke_protocol::identity::Wallet;
+use convoke_protocol::ids::{Amount, BlobHash, Role, TaskId};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
+use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::task::TaskSpec;
+use convoke_protocol::update::UpdateHeader;
+use convoke_transport::{BlobStore, Endpoint, Limits};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use super::usage::Usage;
+use crate::commands::{chain, task};
+use crate::keys;
+use crate::output::Format;
+
+/// A round that takes longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Arguments of `bench round`.
+#[derive(Debug, Args)]
+pub(crate) struct RoundArgs {
+    /// Parameters of the model
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    parameters: usize,
+    /// Trainers that take part
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    trainers: u32,
+    /// Rounds measured, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+}
+
+/// The figures, means over the rounds measured.
+#[derive(Debug, Serialize)]
+struct Figures {
+    parameters: usize,
+    trainers: u32,
+    rounds: u32,
+    /// From one round's result on chain to the next.
+    seconds_per_round: f64,
+    /// Checkpoints down and deltas up.
+    bytes_per_round: u64,
+    /// Of the aggregator, for each round.
+    cpu_seconds: f64,
+    /// Of the aggregator, over its whole life.
+    peak_rss_bytes: u64,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &RoundArgs, format: Format) -> anyhow::Result<()> {
+    let figures = measure(args).await?;
+    format.print(&figures, || {
+        let rate = figures.bytes_per_round as f64 / figures.seconds_per_round / 1e6;
+        format!(
+            "{} parameters, {} trainers, {} rounds\n\
+             {:.3} s a round, {:.1} MB moved in it ({rate:.0} MB/s)\n\
+             aggregator: {:.3} s of processor a round, {:.1} MB resident at most",
+            figures.parameters,
+            figures.trainers,
+            figures.rounds,
+            figures.seconds_per_round,
+            figures.bytes_per_round as f64 / 1e6,
+            figures.cpu_seconds,
+            figures.peak_rss_bytes as f64 / 1e6,
+        )
+    })
+}
+
+async fn measure(args: &RoundArgs) -> anyhow::Result<Figures> {
+    let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let bench = Bench::prepare(args, dir.path()).await?;
+    let (aggregator, address) = bench.start_aggregator(dir.path()).await?;
+    let process = aggregator.id().context("the aggregator has ended")?;
+    let mut trainers = JoinSet::new();
+    for number in 0..args.trainers {
+        trainers.spawn(bench.trainer(number, &address, dir.path())?.run());
+    }
+    let mut observer = bench.link(keys::random()?, &address, Role::Observer)?;
+    let measured = async {
+        settled(&mut observer).await?;
+        let (begun, before) = (Instant::now(), Usage::of(process)?);
+        for _ in 0..args.rounds {
+            settled(&mut observer).await?;
+        }
+        anyhow::Ok((begun.elapsed(), before, Usage::of(process)?))
+    };
+    let measured = tokio::time::timeout(PATIENCE * (args.rounds + 1), measured);
+    let (elapsed, before, after) = tokio::select! {
+        measured = measured => measured.context("the rounds take too long")??,
+        Some(ended) = trainers.join_next() => {
+            ended.context("a trainer panicked")??;
+            bail!("a trainer left before the end");
+        }
+    };
+    let rounds = f64::from(args.rounds);
+    Ok(Figures {
+        parameters: args.parameters,
+        trainers: args.trainers,
+        rounds: args.rounds,
+        seconds_per_round: elapsed.as_secs_f64() / rounds,
+        bytes_per_round: 2 * u64::from(args.trainers) * bench.checkpoint_bytes,
+        cpu_seconds: (after.cpu_seconds - before.cpu_seconds) / rounds,
+        peak_rss_bytes: after.peak_rss_bytes,
+    })
+}
+
+/// A chain with a task on it whose model is one tensor.
+struct Bench {
+    task: TaskId,
+    domain: PayoutDomain,
+    aggregator: Wallet,
+    parameters: usize,
+    checkpoint_bytes: u64,
+    _devnet: Devnet,
+}
+
+impl Bench {
+    async fn prepare(args: &RoundArgs, dir: &Path) -> anyhow::Result<Self> {
+        let (creator, aggregator) = (keys::random()?, keys::random()?);
+        keys::store(&dir.join("aggregator.key"), &aggregator)?;
+        let coin = 10u128.pow(21).try_into().context("coin")?;
+        let funded = [&creator, &aggregator]
+            .map(|w| (w.address().0.into(), coin))
+            .to_vec();
+        let listen = "127.0.0.1:0".parse().context("loopback")?;
+        let config = Config {
+            listen,
+            journal: None,
+            chain_id: DEFAULT_CHAIN_ID,
+            funded,
+        };
+        let devnet = Devnet::start(config).await?;
+        let supply = Amount(10u128.pow(24));
+        let options = DeployOptions {
+            initial_supply: supply,
+            unbonding_seconds: 3_600,
+        };
+        let book = chain::deploy(&devnet.url(), &creator, options).await?;
+        book.save(&dir.join("chain.toml"))?;
+        let chain = Chain::connect(&book, Some(&creator)).await?;
+
+        let checkpoint = tensor(vec![0.0; args.parameters])?;
+        std::fs::write(dir.join("initial.safetensors"), &checkpoint).context("cannot write")?;
+        let mut spec = TaskSpec::parse("name = \"bench\"\n[model]\nkind = \"mlp\"\n")?;
+        spec.initial = Some(BlobHash::of(&checkpoint));
+        spec.rounds = args.rounds + 1;
+        spec.reward.pool = Amount(1_000_000_000);
+        spec.reward.dispute_window_s = 0;
+        spec.cohort.trainers_min = args.trainers;
+        spec.cohort.trainers_max = args.trainers.max(64);
+        spec.cohort.validators_min = 0;
+        let task = task::create(&chain, &spec, aggregator.address()).await?;
+        Ok(Self {
+            task,
+            domain: chain.domain(),
+            aggregator,
+            parameters: args.parameters,
+            checkpoint_bytes: checkpoint.len() as u64,
+            _devnet: devnet,
+        })
+    }
+
+    async fn start_aggregator(&self, dir: &Path) -> anyhow::Result<(Child, String)> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut child = Command::new(program)
+            .args([
+                "aggregator",
+                "--listen",
+                "127.0.0.1:0",
+                "--format",
+                "json",
+                "--task",
+            ])
+            .arg(self.task.to_string())
+            .arg("--initial")
+            .arg(dir.join("initial.safetensors"))
+            .arg("--key")
+            .arg(dir.join("aggregator.key"))
+            .arg("--chain")
+            .arg(dir.join("chain.toml"))
+            .arg("--dir")
+            .arg(dir.join("aggregator"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the aggregator")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the aggregator has no output")?;
+        let line = BufReader::new(stdout).lines().next_line().await?;
+        let line = line.context("the aggregator ended before it was listening")?;
+        let event: serde_json::Value = serde_json::from_str(&line)?;
+        let address = event["address"]
+            .as_str()
+            .context("the aggregator does not listen")?;
+        Ok((child, address.to_owned()))
+    }
+
+    fn link(&self, wallet: Wallet, address: &str, role: Role) -> anyhow::Result<Link> {
+        let endpoint = Endpoint::client(wallet, Limits::default())?;
+        let config = LinkConfig {
+            aggregator: address.to_owned(),
+            expected: self.aggregator.address(),
+            task: self.task,
+            role,
+        };
+        Ok(Link::open(endpoint, config))
+    }
+
+    /// A trainer with a delta that is mostly everybody's and partly its own.
+    fn trainer(&self, number: u32, address: &str, dir: &Path) -> anyhow::Result<Trainer> {
+        let wallet = keys::random()?;
+        let mut own = ChaCha8Rng::seed_from_u64(u64::from(number) + 1);
+        let mut common = ChaCha8Rng::seed_from_u64(0);
+        let mut value = || common.random_range(-1.0f32..1.0) + own.random_range(-0.5..0.5);
+        let delta = tensor((0..self.parameters).map(|_| value()).collect())?;
+        let blobs = BlobStore::open(&dir.join(format!("trainer-{number}")))?;
+        Ok(Trainer {
+            task: self.task,
+            domain: self.domain,
+            link: self.link(wallet.clone(), address, Role::Trainer)?,
+            delta: blobs.insert_bytes(&delta)?,
+            delta_bytes: delta.len() as u64,
+            blobs,
+            wallet,
+        })
+    }
+}
+
+/// Does everything that a trainer does, but train.
+struct Trainer {
+    task: TaskId,
+    domain: PayoutDomain,
+    wallet: Wallet,
+    link: Link,
+    blobs: BlobStore,
+    delta: BlobHash,
+    delta_bytes: u64,
+}
+
+impl Trainer {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let handle = self.link.handle();
+        loop {
+            let LinkEvent::Message(message) = self.link.next().await? else {
+                continue;
+            };
+            let connection = handle
+                .connection()
+                .await
+                .context("the connection is gone")?;
+            match message {
+                AggregatorMessage::Order(Order::Train { round, base }) => {
+                    connection
+                        .fetch_blob(&base, self.delta_bytes, &self.blobs, |_| {})
+                        .await?;
+                    // Only the newest checkpoint is of use.
+                    self.blobs.remove(&base)?;
+                    let header = UpdateHeader {
+                        task: self.task,
+                        round,
+                        base,
+                        delta: self.delta,
+                        delta_bytes: self.delta_bytes,
+                        num_examples: 1_000,
+                        train_loss_micros: 0,
+                    };
+                    let update = header.sign(&self.domain, &self.wallet);
+                    handle.send(&NodeMessage::Update(update)).await;
+                }
+                AggregatorMessage::Order(Order::SendDelta { delta, .. }) => {
+                    connection.push_blob(&delta, &self.blobs, |_| {}).await?;
+                }
+                AggregatorMessage::Notice(Notice::TaskFailed { reason }) => bail!("{reason}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Waits until the next round's result is on chain.
+async fn settled(observer: &mut Link) -> anyhow::Result<()> {
+    loop {
+        match observer.next().await? {
+            LinkEvent::Message(AggregatorMessage::Notice(Notice::RoundSettled { .. })) => {
+                return Ok(());
+            }
+            LinkEvent::Message(AggregatorMessage::Notice(Notice::TaskFailed { reason })) => {
+                bail!("the task failed: {reason}")
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A safetensors file with one tensor.
+fn tensor(values: Vec<f32>) -> anyhow::Result<Vec<u8>> {
+    let layout = vec![TensorSpec {
+        name: "w".into(),
+        shape: vec![values.len()],
+    }];
+    Ok(Parameters::new(layout, values)?.to_safetensors())
+}
