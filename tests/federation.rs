@@ -32,12 +32,7 @@ async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
     let _trainers = [world.trainer(0, &[]), world.trainer(1, &[])];
     let _validator = world.validator(0);
     for (phase, round) in phases.into_iter().zip(2u32..) {
-        watcher
-            .until(
-                &format!("{phase} of round {round}"),
-                phase_began(phase, round),
-            )
-            .await;
+        world.until_paused(phase, round).await;
         aggregator.kill();
         let next = phases
             .get(round as usize - 1)
@@ -130,3 +125,4 @@ async fn a_node_without_the_stake_is_told_what_to_do() {
         "{text}"
     );
 }
+/root/.pyenv/libexec/pyenv-hooks: line 24: enable: cannot open shared object /root/.pyenv/libexec/pyenv-realpath.dylib: /root/.pyenv/libexec/pyenv-realpath.dylib: cannot open shared object file: No such file or directory

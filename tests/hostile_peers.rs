@@ -87,7 +87,7 @@ async fn wrong_signatures_and_garbage_leave_no_trace() {
         chain_id: world.book.chain_id,
         contract: world.book.task_manager,
     };
-    let header = peer.header(&world, round, base, &delta(&world, 0.001));
+    let header = peer.header(&world, round, base, &delta(&world, 0.01));
 
     // Another's signature under our name, and ours under another's.
     let mut forged = header.clone().sign(&domain, &hostile(1));

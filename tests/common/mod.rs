@@ -16,7 +16,7 @@ use convoke_models::{Dataset, ModelConfig, Part};
 use convoke_node::{Link, LinkConfig, LinkEvent};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, TaskId};
-use convoke_protocol::message::{AggregatorMessage, Notice, RoundReport};
+use convoke_protocol::message::{AggregatorMessage, Notice, PhaseName, RoundReport};
 use convoke_protocol::task::TaskSpec;
 use convoke_transport::{Endpoint, Limits};
 use serde_json::Value;
@@ -173,6 +173,23 @@ impl World {
         let address = listening["address"].as_str().unwrap();
         self.aggregator_port = address.rsplit(':').next().unwrap().parse().unwrap();
         process
+    }
+
+    /// Waits until the aggregator stands still in a phase that it was told to pause in.
+    pub async fn until_paused(&self, phase: PhaseName, round: u32) {
+        let line = format!("paused for a test phase={phase} round={round}");
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        let paused = async {
+            while !fs::read_to_string(self.log("aggregator"))
+                .unwrap()
+                .contains(&line)
+            {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, paused)
+            .await
+            .unwrap_or_else(|_| panic!("not {line}"));
     }
 
     /// Starts a trainer on a slice of the committed images.
@@ -395,7 +412,9 @@ fn spawn(command: &mut Command, log: &Path) -> (Process, Option<std::process::Ch
         .open(log)
         .unwrap();
     let mut child = command
-        .stdin(Stdio::null())
+        // Held open by the test: a child whose test died stops by itself.
+        .arg("--stop-with-stdin")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()

@@ -146,10 +146,16 @@ pub async fn run(
     listener: Listener,
     shutdown: CancellationToken,
 ) -> Result<Ended, TrainerError> {
-    tokio::select! {
+    let mut node = tokio::select! {
+        () = shutdown.cancelled() => return Ok(Ended::Stopped),
+        node = Trainer::start(config, conduct, listener) => node?,
+    };
+    let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(Ended::Stopped),
-        ended = Trainer::start(config, conduct, listener) => ended?.follow().await,
-    }
+        ended = node.follow() => ended,
+    };
+    node.link.close().await;
+    ended
 }
 
 struct Trainer {
@@ -229,7 +235,7 @@ impl Trainer {
         })
     }
 
-    async fn follow(mut self) -> Result<Ended, TrainerError> {
+    async fn follow(&mut self) -> Result<Ended, TrainerError> {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {

@@ -121,10 +121,16 @@ pub async fn run(
     listener: Listener,
     shutdown: CancellationToken,
 ) -> Result<Ended, ValidatorError> {
-    tokio::select! {
+    let mut node = tokio::select! {
+        () = shutdown.cancelled() => return Ok(Ended::Stopped),
+        node = Validator::start(config, listener) => node?,
+    };
+    let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(Ended::Stopped),
-        ended = Validator::start(config, listener) => ended?.follow().await,
-    }
+        ended = node.follow() => ended,
+    };
+    node.link.close().await;
+    ended
 }
 
 /// The scores of the latest round, on disk before they are committed to: a restarted
@@ -213,7 +219,7 @@ impl Validator {
         })
     }
 
-    async fn follow(mut self) -> Result<Ended, ValidatorError> {
+    async fn follow(&mut self) -> Result<Ended, ValidatorError> {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {

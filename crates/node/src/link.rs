@@ -52,6 +52,7 @@ pub enum LinkEvent {
 pub struct Link {
     events: mpsc::Receiver<Result<LinkEvent, NodeError>>,
     handle: LinkHandle,
+    endpoint: Endpoint,
     _stop: DropGuard,
 }
 
@@ -75,7 +76,7 @@ impl Link {
         let handle = LinkHandle::default();
         let stop = CancellationToken::new();
         let driver = Driver {
-            endpoint,
+            endpoint: endpoint.clone(),
             config,
             handle: handle.clone(),
             events: events_tx,
@@ -90,6 +91,7 @@ impl Link {
         Self {
             events,
             handle,
+            endpoint,
             _stop: stop.drop_guard(),
         }
     }
@@ -101,6 +103,11 @@ impl Link {
     pub async fn next(&mut self) -> Result<LinkEvent, NodeError> {
         let ended = || NodeError::Rejected("the link has ended".into());
         self.events.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+
+    /// Says goodbye, so that the aggregator need not wait for a time-out to notice.
+    pub async fn close(self) {
+        self.endpoint.close("bye").await;
     }
 
     /// For sending from other tasks.
