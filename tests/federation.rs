@@ -125,4 +125,3 @@ async fn a_node_without_the_stake_is_told_what_to_do() {
         "{text}"
     );
 }
-/root/.pyenv/libexec/pyenv-hooks: line 24: enable: cannot open shared object /root/.pyenv/libexec/pyenv-realpath.dylib: /root/.pyenv/libexec/pyenv-realpath.dylib: cannot open shared object file: No such file or directory

@@ -1,6 +1,7 @@
 //! Serving the other end's fetches and pushes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoke_protocol::ids::{Address, BlobHash};
 use quinn::{RecvStream, SendStream};
@@ -54,6 +55,9 @@ impl Connection {
         }
     }
 }
+
+/// How long a push waits for an earlier one of the same blob to let go of it.
+const CLAIM_WAIT: Duration = Duration::from_secs(1);
 
 struct Server<P> {
     connection: Connection,
@@ -126,6 +130,7 @@ impl<P: BlobPolicy> Server<P> {
             return refuse(answers, &reason).await;
         }
         let stall = self.connection.limits.blob_stall_timeout;
+        let _ = tokio::time::timeout(CLAIM_WAIT, self.store.idle(&blob)).await;
         match self.store.len(&blob) {
             Some(here) if here == length => {
                 in_time(blob, stall, grant(answers, &length.to_le_bytes())).await?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use convoke_protocol::ids::BlobHash;
+use tokio::sync::Notify;
 
 use super::CHUNK_BYTES;
 use crate::error::TransportError;
@@ -17,7 +18,14 @@ use crate::error::TransportError;
 pub struct BlobStore {
     dir: Arc<Path>,
     /// Blobs that are arriving now: one at a time may write each partial file.
-    arriving: Arc<Mutex<BTreeSet<BlobHash>>>,
+    arriving: Arc<Arriving>,
+}
+
+/// Which blobs are arriving, and a call to those who wait for one when another has ended.
+#[derive(Debug, Default)]
+struct Arriving {
+    blobs: Mutex<BTreeSet<BlobHash>>,
+    ended: Notify,
 }
 
 impl BlobStore {
@@ -147,6 +155,24 @@ impl BlobStore {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// Waits until the blob is not arriving. The stream of a connection that has just been
+    /// replaced takes a moment to let go of it, and its successor must not be refused for that.
+    pub(super) async fn idle(&self, blob: &BlobHash) {
+        loop {
+            let ended = self.arriving.ended.notified();
+            let busy = self
+                .arriving
+                .blobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(blob);
+            if !busy {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     /// Begins or resumes the reception of a blob; `None` if it is arriving already.
     pub(super) fn begin(&self, blob: BlobHash) -> Result<Option<Partial>, TransportError> {
         let Some(claim) = Claim::take(self, blob) else {
@@ -246,7 +272,7 @@ impl Drop for Partial {
 /// The right to write one partial file.
 #[derive(Debug)]
 struct Claim {
-    arriving: Arc<Mutex<BTreeSet<BlobHash>>>,
+    arriving: Arc<Arriving>,
     blob: BlobHash,
 }
 
@@ -254,6 +280,7 @@ impl Claim {
     fn take(store: &BlobStore, blob: BlobHash) -> Option<Self> {
         let arriving = store.arriving.clone();
         let fresh = arriving
+            .blobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(blob);
@@ -265,9 +292,11 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.arriving
+            .blobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.blob);
+        self.arriving.ended.notify_waiters();
     }
 }
 
