@@ -424,3 +424,220 @@ fn refusal<E: std::fmt::Display>(error: &EVMError<E, InvalidTransaction>) -> Rpc
         other => other.to_string(),
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::{
+        BLOCK_HASHES, COUNTER, GENESIS_TIME, address, chain, deploy, eip1559, ether, legacy, signed,
+    };
+
+    fn refused(raw: &[u8]) -> RpcError {
+        let mut chain = chain();
+        let (height, before) = (chain.height(), chain.account(address(1)));
+        let error = chain.mine(raw, GENESIS_TIME).unwrap_err();
+        assert_eq!(
+            chain.height(),
+            height,
+            "a refused transaction leaves no block"
+        );
+        assert_eq!(chain.account(address(1)), before);
+        error
+    }
+
+    #[test]
+    fn a_transfer_moves_value_and_burns_the_fee() {
+        let mut chain = chain();
+        let to = Address::repeat_byte(9);
+        let hash = chain
+            .mine(&signed(legacy(0, to, ether(5))), GENESIS_TIME + 7)
+            .unwrap();
+        let (block, mined) = chain.mined(&hash).unwrap();
+        assert!(mined.receipt.status());
+        assert_eq!(
+            (block.header.number, block.header.timestamp),
+            (1, GENESIS_TIME + 7)
+        );
+        assert_eq!((mined.gas_used, block.header.gas_used), (21_000, 21_000));
+        assert_eq!(chain.account(to).balance, ether(5));
+        let fee = U256::from(21_000 * BASE_FEE);
+        assert_eq!(chain.account(address(1)).balance, ether(995) - fee);
+        assert_eq!(chain.account(address(1)).nonce, 1);
+    }
+
+    #[test]
+    fn the_effective_price_is_base_fee_and_tip_and_the_tip_goes_to_the_beneficiary() {
+        let mut chain = chain();
+        let mut transaction = eip1559(0, TxKind::Call(Address::repeat_byte(9)), b"");
+        transaction.max_priority_fee_per_gas = 5;
+        let hash = chain.mine(&signed(transaction), GENESIS_TIME).unwrap();
+        let price = chain.mined(&hash).unwrap().1.effective_gas_price;
+        assert_eq!(price, u128::from(BASE_FEE) + 5);
+        assert_eq!(chain.account(Address::ZERO).balance, U256::from(21_000 * 5));
+    }
+
+    #[test]
+    fn a_contract_keeps_its_storage_and_logs() {
+        let mut chain = chain();
+        let counter = deploy(&mut chain, 0, COUNTER);
+        assert_eq!(counter, address(1).create(0));
+        assert_eq!(chain.code(counter).len(), COUNTER.len() / 2);
+        for count in 1u64..=2 {
+            let raw = signed(eip1559(count, TxKind::Call(counter), b""));
+            let hash = chain.mine(&raw, GENESIS_TIME).unwrap();
+            assert_eq!(chain.storage(counter, U256::ZERO), U256::from(count));
+            let (block, mined) = chain.mined(&hash).unwrap();
+            let log = &mined.receipt.logs()[0];
+            assert_eq!(log.topics()[1], B256::from(U256::from(count)));
+            assert_eq!(block.header.logs_bloom, mined.receipt.bloom());
+        }
+        let call = Call {
+            to: TxKind::Call(counter),
+            gas: 100_000,
+            ..Call::default()
+        };
+        let result = chain.call(&call, GENESIS_TIME).unwrap();
+        assert_eq!(U256::from_be_slice(result.output().unwrap()), U256::from(3));
+        assert_eq!(
+            chain.storage(counter, U256::ZERO),
+            U256::from(2),
+            "a call keeps nothing"
+        );
+    }
+
+    #[test]
+    fn a_reverted_transaction_is_mined_costs_gas_and_changes_nothing_else() {
+        let mut chain = chain();
+        let counter = deploy(&mut chain, 0, COUNTER);
+        let before = chain.account(address(1)).balance;
+        let raw = signed(eip1559(1, TxKind::Call(counter), b"no"));
+        let hash = chain.mine(&raw, GENESIS_TIME).unwrap();
+        let (_, mined) = chain.mined(&hash).unwrap();
+        assert!(!mined.receipt.status());
+        assert!(mined.receipt.logs().is_empty());
+        assert_eq!(chain.storage(counter, U256::ZERO), U256::ZERO);
+        assert_eq!(chain.account(address(1)).nonce, 2);
+        assert!(chain.account(address(1)).balance < before);
+    }
+
+    #[test]
+    fn blockhash_knows_the_last_256_blocks() {
+        let mut chain = chain();
+        let contract = deploy(&mut chain, 0, BLOCK_HASHES);
+        for _ in 0..300 {
+            chain.mine_empty(GENESIS_TIME);
+        }
+        let hash_of = |number: u64| {
+            let call = Call {
+                to: TxKind::Call(contract),
+                data: B256::from(U256::from(number)).into(),
+                gas: 100_000,
+                ..Call::default()
+            };
+            let result = chain.call(&call, GENESIS_TIME).unwrap();
+            B256::from_slice(result.output().unwrap())
+        };
+        let height = chain.height();
+        assert_eq!(hash_of(height), chain.hash());
+        let oldest = height + 1 - 256;
+        assert_eq!(hash_of(oldest), chain.block(oldest).unwrap().header.hash());
+        assert_eq!(hash_of(oldest - 1), B256::ZERO);
+        assert_eq!(hash_of(height + 1), B256::ZERO);
+    }
+
+    #[test]
+    fn blocks_are_linked_and_time_never_runs_backwards() {
+        let mut chain = chain();
+        chain.mine_empty(GENESIS_TIME + 10);
+        chain.mine_empty(GENESIS_TIME + 5);
+        assert_eq!(chain.timestamp(), GENESIS_TIME + 10);
+        for number in 1..=chain.height() {
+            let block = chain.block(number).unwrap();
+            let parent = chain.block(number - 1).unwrap();
+            assert_eq!(block.header.parent_hash, parent.header.hash());
+            assert_eq!(block.header.hash(), block.header.hash_slow());
+        }
+    }
+
+    #[test]
+    fn nonces_must_follow_one_another() {
+        let to = Address::repeat_byte(9);
+        let high = refused(&signed(legacy(1, to, U256::ZERO)));
+        assert!(high.message.starts_with("nonce too high"), "{high}");
+        let mut chain = chain();
+        chain
+            .mine(&signed(legacy(0, to, U256::ZERO)), GENESIS_TIME)
+            .unwrap();
+        let low = chain
+            .mine(&signed(legacy(0, to, U256::from(1))), GENESIS_TIME)
+            .unwrap_err();
+        assert!(low.message.starts_with("nonce too low"), "{low}");
+        let known = chain
+            .mine(&signed(legacy(0, to, U256::ZERO)), GENESIS_TIME)
+            .unwrap_err();
+        assert_eq!(known.message, "already known");
+    }
+
+    #[test]
+    fn transactions_of_other_chains_or_of_none_are_refused() {
+        let mut other = legacy(0, Address::ZERO, U256::ZERO);
+        other.chain_id = Some(1);
+        let error = refused(&signed(other.clone()));
+        assert_eq!(error.message, "invalid chain id: have 1, want 31337");
+        other.chain_id = None;
+        assert!(
+            refused(&signed(other))
+                .message
+                .starts_with("invalid chain id")
+        );
+    }
+
+    #[test]
+    fn nobody_spends_what_he_does_not_have() {
+        let error = refused(&signed(legacy(0, Address::ZERO, ether(1_000))));
+        assert!(error.message.starts_with("insufficient funds"), "{error}");
+    }
+
+    #[test]
+    fn fees_and_gas_have_their_limits() {
+        let mut cheap = eip1559(0, TxKind::Create, b"");
+        cheap.max_fee_per_gas = u128::from(BASE_FEE) - 1;
+        cheap.max_priority_fee_per_gas = 0;
+        let error = refused(&signed(cheap));
+        assert!(
+            error.message.contains("less than block base fee"),
+            "{error}"
+        );
+        let mut tight = legacy(0, Address::ZERO, U256::ZERO);
+        tight.gas_limit = 20_999;
+        let error = refused(&signed(tight));
+        assert!(
+            error.message.starts_with("intrinsic gas too low"),
+            "{error}"
+        );
+        let mut greedy = eip1559(0, TxKind::Create, b"");
+        greedy.gas_limit = TRANSACTION_GAS_MAX + 1;
+        refused(&signed(greedy));
+    }
+
+    #[test]
+    fn bytes_that_are_no_transaction_are_refused() {
+        let good = signed(legacy(0, Address::ZERO, U256::ZERO));
+        refused(b"");
+        refused(&[0xff; 40]);
+        refused(&good[..good.len() - 1]);
+        let error = refused(&[&good[..], &[0]].concat());
+        assert!(error.message.contains("bytes follow"), "{error}");
+    }
+
+    #[test]
+    fn a_balance_set_by_hand_keeps_code_and_nonce() {
+        let mut chain = chain();
+        let counter = deploy(&mut chain, 0, COUNTER);
+        chain.set_balance(counter, ether(3));
+        assert_eq!(chain.account(counter).balance, ether(3));
+        assert_eq!(chain.account(counter).nonce, 1);
+        assert_eq!(chain.code(counter).len(), COUNTER.len() / 2);
+    }
+}

@@ -9,6 +9,8 @@ mod error;
 mod journal;
 mod rpc;
 mod server;
+#[cfg(test)]
+mod testing;
 
 pub use self::chain::{BLOCK_GAS_LIMIT, Chain, Receipt};
 pub use self::error::{DevnetError, RpcError};

@@ -96,6 +96,11 @@ impl Devnet {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
         // Idle keep-alive connections would hold a graceful end up for ever.
         self.server.abort();
     }

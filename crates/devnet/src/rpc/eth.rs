@@ -164,7 +164,7 @@ fn estimate(chain: &Chain, call: Call, now: u64) -> Result<u64, RpcError> {
     let result = chain.call(&call, now)?;
     let used = result.tx_gas_used();
     output(result)?;
-    let succeeds = |gas| {
+    let succeeds = |gas: u64| {
         let attempt = chain.call(
             &Call {
                 gas,
@@ -174,6 +174,10 @@ fn estimate(chain: &Chain, call: Call, now: u64) -> Result<u64, RpcError> {
         );
         attempt.is_ok_and(|result| result.is_success())
     };
+    // A plain transfer needs exactly what it uses.
+    if call.data.is_empty() && succeeds(used) {
+        return Ok(used);
+    }
     let (mut low, mut high) = (used.saturating_sub(1), call.gas);
     while high - low > high / 64 + 1 {
         let middle = low + (high - low) / 2;

@@ -23,9 +23,15 @@ pub(super) fn logs(chain: &Chain, filter: &Filter) -> Result<Vec<Log>, RpcError>
             to_block,
         } => (number(chain, from_block), number(chain, to_block)),
     };
-    if first > last {
+    if let FilterBlockOption::Range {
+        from_block: Some(BlockNumberOrTag::Number(from)),
+        to_block: Some(BlockNumberOrTag::Number(to)),
+    } = filter.block_option
+        && from > to
+    {
         return Err(RpcError::params("the first block lies behind the last"));
     }
+    // From a block that is still to come up to the newest: no logs yet.
     let mut found = Vec::new();
     for block in (first..=last.min(chain.height())).filter_map(|number| chain.block(number)) {
         found.extend(logs_of(block).filter(|log| filter.rpc_matches(log)));

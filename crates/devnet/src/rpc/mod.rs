@@ -4,6 +4,8 @@ mod eth;
 mod filter;
 mod node;
 mod params;
+#[cfg(test)]
+mod tests;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,8 +18,6 @@ const BATCH_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 struct Request {
-    #[serde(default)]
-    id: Value,
     method: String,
     #[serde(default)]
     params: Value,
@@ -43,11 +43,12 @@ pub(crate) fn answer(node: &mut Node, body: &[u8]) -> Value {
 }
 
 fn one(node: &mut Node, request: Value) -> Value {
+    let id = request.get("id").cloned().unwrap_or_default();
     let request: Request = match serde_json::from_value(request) {
         Ok(request) => request,
         Err(invalid) => {
             return error(
-                Value::Null,
+                id,
                 &RpcError::new(-32600, format!("invalid request: {invalid}")),
             );
         }
@@ -58,8 +59,8 @@ fn one(node: &mut Node, request: Value) -> Value {
         other => vec![other],
     };
     match eth::call(node, &request.method, params) {
-        Ok(result) => json!({ "jsonrpc": "2.0", "id": request.id, "result": result }),
-        Err(refusal) => error(request.id, &refusal),
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(refusal) => error(id, &refusal),
     }
 }
 

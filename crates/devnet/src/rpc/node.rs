@@ -116,9 +116,18 @@ impl Node {
         Ok(true)
     }
 
+    #[cfg(test)]
+    pub(super) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
     fn record(&mut self, entry: Entry) -> Result<(), RpcError> {
-        // The chain is ahead of its journal now: better no reply than one that a restart denies.
-        self.journal.append(entry).map_err(|error| internal(&error))
+        let Err(error) = self.journal.append(entry) else {
+            return Ok(());
+        };
+        // The chain is ahead of its journal: back to what a restart would find.
+        (self.chain, self.ahead) = self.journal.replay().map_err(|error| internal(&error))?;
+        Err(internal(&error))
     }
 }
 
