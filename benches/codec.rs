@@ -27,7 +27,7 @@ fn codec(c: &mut Criterion) {
     };
     let bytes = encode(&progress).unwrap();
     c.bench_function("encode/progress", |b| {
-        b.iter(|| encode(black_box(&progress)).unwrap())
+        b.iter(|| encode(black_box(&progress)).unwrap());
     });
     c.bench_function("decode/progress", |b| {
         b.iter(|| decode::<NodeMessage>(black_box(&bytes)).unwrap());

@@ -232,7 +232,7 @@ impl Service {
                     round: self.run.round(),
                     history: self.run.history().cloned().collect(),
                 };
-                self.peers.add(peer, welcome);
+                self.peers.add(peer, &welcome);
                 if role != Role::Observer {
                     self.feed(Event::Joined {
                         address,
@@ -278,7 +278,7 @@ impl Service {
         let stale = |got: RoundId| (got != round).then_some(Fault::WrongRound { got, now: round });
         let (fault, event) = match message {
             NodeMessage::Hello { .. } => {
-                return Ok(self.complain(from, "hello was said already".to_owned()));
+                return self.complain(from, "hello was said already".to_owned());
             }
             NodeMessage::PayoutsWanted { round } => {
                 let payouts = self.store.payouts(round).await?;
@@ -287,10 +287,10 @@ impl Service {
                 return Ok(());
             }
             NodeMessage::Update(update) if update.trainer != from => {
-                return Ok(self.complain(
+                return self.complain(
                     from,
                     format!("this update is signed for {}", update.trainer),
-                ));
+                );
             }
             NodeMessage::Update(update) => (None, Event::UpdateAnnounced(update)),
             NodeMessage::Progress { round, step, steps } => (
@@ -323,17 +323,19 @@ impl Service {
             }
         };
         if let Some(fault) = fault {
-            return Ok(self.complain(from, fault.to_string()));
+            return self.complain(from, fault.to_string());
         }
         match self.try_feed(event).await? {
-            Err(fault) if fault != Fault::Unchanged => Ok(self.complain(from, fault.to_string())),
+            Err(fault) if fault != Fault::Unchanged => self.complain(from, fault.to_string()),
             _ => Ok(()),
         }
     }
 
-    fn complain(&mut self, to: Address, reason: String) {
+    /// Tells a peer that its message was refused. Nothing of ours failed.
+    fn complain(&mut self, to: Address, reason: String) -> Result<(), AggregatorError> {
         tracing::debug!(peer = %to, %reason, "message refused");
         self.peers.tell(to, &AggregatorMessage::Fault { reason });
+        Ok(())
     }
 
     /// Feeds an event that is ours; a fault means that it came too late to matter.

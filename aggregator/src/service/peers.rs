@@ -106,7 +106,7 @@ impl Peers {
 
     /// Adds a node and welcomes it. A second connection of one address replaces the first:
     /// after a break the peer may know of it before we do.
-    pub(super) fn add(&mut self, peer: Peer, welcome: AggregatorMessage) {
+    pub(super) fn add(&mut self, peer: Peer, welcome: &AggregatorMessage) {
         let observers = self
             .by_address
             .values()
@@ -120,7 +120,7 @@ impl Peers {
         if let Some(old) = self.by_address.insert(address, peer) {
             old.handle.close("replaced by a newer connection");
         }
-        self.tell(address, &welcome);
+        self.tell(address, welcome);
     }
 
     /// Removes a node if `connection` is its present one; gives the role that it had.

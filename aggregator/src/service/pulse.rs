@@ -19,7 +19,7 @@ pub(super) async fn until(deadline: Option<Millis>) {
     match deadline {
         // A millisecond late, so that the tick finds the deadline reached.
         Some(at) => {
-            tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0) + 1)).await
+            tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0) + 1)).await;
         }
         None => std::future::pending().await,
     }
