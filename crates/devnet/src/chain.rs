@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use alloy_consensus::constants::EMPTY_WITHDRAWALS;
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::transaction::{Recovered, SignerRecoverable as _};
 use alloy_consensus::{
@@ -172,7 +173,7 @@ impl Chain {
         let executed = self.commit(&environment, &transaction)?;
         let mined = mined(transaction, executed);
         let hash = *mined.transaction.tx_hash();
-        self.append(self.sealed_with(header, &mined), Some(mined));
+        self.append(self.sealed_with(&header, &mined), Some(mined));
         Ok(hash)
     }
 
@@ -263,7 +264,7 @@ impl Chain {
         )
     }
 
-    fn sealed_with(&self, header: Header, mined: &Mined) -> Header {
+    fn sealed_with(&self, header: &Header, mined: &Mined) -> Header {
         self.header(
             header.number,
             header.parent_hash,
@@ -302,6 +303,7 @@ impl Chain {
             mix_hash: keccak256([parent_hash.as_slice(), &number.to_be_bytes()].concat()),
             nonce: B64::ZERO,
             base_fee_per_gas: Some(BASE_FEE),
+            withdrawals_root: Some(EMPTY_WITHDRAWALS),
             blob_gas_used: Some(0),
             excess_blob_gas: Some(0),
             parent_beacon_block_root: Some(B256::ZERO),

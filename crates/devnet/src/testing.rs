@@ -1,5 +1,7 @@
 //! Wallets and small contracts for tests.
 
+#![allow(clippy::unwrap_used)]
+
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope, TxLegacy};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, Bytes, Signature, TxKind, U256, hex};

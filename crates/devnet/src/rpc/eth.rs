@@ -1,6 +1,7 @@
 //! The methods, by name.
 
 use alloy_consensus::Transaction as _;
+use alloy_eips::eip4895::Withdrawals;
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U64, keccak256};
 use alloy_rpc_types_eth::{
@@ -70,7 +71,7 @@ pub(super) fn call(node: &mut Node, method: &str, params: Vec<Value>) -> Result<
         }
         "eth_estimateGas" => {
             let call = call_of(&params.next()?, TRANSACTION_GAS_MAX)?;
-            Ok(json!(U64::from(estimate(chain, call, node.now())?)))
+            Ok(json!(U64::from(estimate(chain, &call, node.now())?)))
         }
         "eth_sendRawTransaction" => Ok(json!(node.send(params.next()?)?)),
         _ => administer(node, method, params),
@@ -160,8 +161,8 @@ fn output(result: ExecutionResult) -> Result<Bytes, RpcError> {
 }
 
 /// The least gas with which the call succeeds, within one part in 64.
-fn estimate(chain: &Chain, call: Call, now: u64) -> Result<u64, RpcError> {
-    let result = chain.call(&call, now)?;
+fn estimate(chain: &Chain, call: &Call, now: u64) -> Result<u64, RpcError> {
+    let result = chain.call(call, now)?;
     let used = result.tx_gas_used();
     output(result)?;
     let succeeds = |gas: u64| {
@@ -182,9 +183,9 @@ fn estimate(chain: &Chain, call: Call, now: u64) -> Result<u64, RpcError> {
     while high - low > high / 64 + 1 {
         let middle = low + (high - low) / 2;
         if succeeds(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle
+            low = middle;
         }
     }
     Ok(high)
@@ -237,7 +238,7 @@ fn rpc_block(block: &Block, full: bool) -> RpcBlock {
         header,
         uncles: Vec::new(),
         transactions,
-        withdrawals: None,
+        withdrawals: Some(Withdrawals::default()),
     }
 }
 

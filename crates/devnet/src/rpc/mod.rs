@@ -27,7 +27,7 @@ struct Request {
 pub(crate) fn answer(node: &mut Node, body: &[u8]) -> Value {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(batch)) if batch.len() > BATCH_MAX => error(
-            Value::Null,
+            &Value::Null,
             &RpcError::new(-32600, format!("more than {BATCH_MAX} requests")),
         ),
         Ok(Value::Array(batch)) if !batch.is_empty() => batch
@@ -36,7 +36,7 @@ pub(crate) fn answer(node: &mut Node, body: &[u8]) -> Value {
             .collect(),
         Ok(request) => one(node, request),
         Err(parse) => error(
-            Value::Null,
+            &Value::Null,
             &RpcError::new(-32700, format!("parse error: {parse}")),
         ),
     }
@@ -48,7 +48,7 @@ fn one(node: &mut Node, request: Value) -> Value {
         Ok(request) => request,
         Err(invalid) => {
             return error(
-                id,
+                &id,
                 &RpcError::new(-32600, format!("invalid request: {invalid}")),
             );
         }
@@ -60,10 +60,10 @@ fn one(node: &mut Node, request: Value) -> Value {
     };
     match eth::call(node, &request.method, params) {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err(refusal) => error(id, &refusal),
+        Err(refusal) => error(&id, &refusal),
     }
 }
 
-fn error(id: Value, error: &RpcError) -> Value {
+fn error(id: &Value, error: &RpcError) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": error })
 }

@@ -77,7 +77,7 @@ fn topic(value: u64) -> Value {
     json!(alloy_primitives::B256::from(U256::from(value)))
 }
 
-fn logs(node: &mut Node, filter: Value) -> Vec<u64> {
+fn logs(node: &mut Node, filter: &Value) -> Vec<u64> {
     let logs = ok(node, "eth_getLogs", &json!([filter]));
     let logs = logs.as_array().unwrap().iter();
     logs.map(|log| number(&log["blockNumber"])).collect()
@@ -88,15 +88,15 @@ fn filters_select_by_block_address_and_topic() {
     // The counter is made in block 1, and counts 1, 2, 3 in blocks 2, 3, 4.
     let (mut node, counter) = counting(3);
     let all = json!({ "fromBlock": "0x0" });
-    assert_eq!(logs(&mut node, all), [2, 3, 4]);
-    assert_eq!(logs(&mut node, json!({})), [4], "the newest block only");
+    assert_eq!(logs(&mut node, &all), [2, 3, 4]);
+    assert_eq!(logs(&mut node, &json!({})), [4], "the newest block only");
     let some = json!({ "fromBlock": "0x1", "toBlock": "0x3" });
-    assert_eq!(logs(&mut node, some), [2, 3]);
+    assert_eq!(logs(&mut node, &some), [2, 3]);
     let hash = ok(&mut node, "eth_getBlockByNumber", &json!(["0x3", false]))["hash"].clone();
-    assert_eq!(logs(&mut node, json!({ "blockHash": hash })), [3]);
+    assert_eq!(logs(&mut node, &json!({ "blockHash": hash })), [3]);
 
     let by = |address: Value, topics: Value| json!({ "fromBlock": "earliest", "address": address, "topics": topics });
-    let mut select = |address, topics| logs(&mut node, by(address, topics));
+    let mut select = |address, topics| logs(&mut node, &by(address, topics));
     let (here, elsewhere) = (json!(counter), json!(address(7)));
     assert_eq!(select(here.clone(), json!([])), [2, 3, 4]);
     assert!(select(elsewhere.clone(), json!([])).is_empty());
@@ -120,8 +120,8 @@ fn a_range_that_ends_before_it_begins_is_refused_and_one_still_to_come_is_empty(
     assert_eq!(error(&mut node, "eth_getLogs", &backwards).0, -32602);
     // What a client asks that has seen everything so far.
     let next = json!({ "fromBlock": "0x3", "toBlock": "latest" });
-    assert!(logs(&mut node, next).is_empty());
-    assert!(logs(&mut node, json!({ "fromBlock": "0x3" })).is_empty());
+    assert!(logs(&mut node, &next).is_empty());
+    assert!(logs(&mut node, &json!({ "fromBlock": "0x3" })).is_empty());
     let unknown = json!([{ "blockHash": topic(1) }]);
     assert_eq!(error(&mut node, "eth_getLogs", &unknown).0, -32001);
 }
