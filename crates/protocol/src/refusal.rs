@@ -96,7 +96,19 @@ pub enum Refusal {
     NotEvaluable,
 }
 
+/// Characters of a reason's free text that are kept; it may quote what a peer sent.
+const TEXT_MAX: usize = 200;
+
 impl Refusal {
+    /// The same with its free text cut at 200 characters.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Layout(text) => Self::Layout(text.chars().take(TEXT_MAX).collect()),
+            other => other,
+        }
+    }
+
     /// A stable word for the reason, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -75,6 +75,16 @@ impl Members {
     /// Checks a change of membership before it is made.
     pub(super) fn check(&self, event: &Event) -> Result<(), Fault> {
         match event {
+            // Observers watch without being members; there is one aggregator, and it is us.
+            Event::Joined {
+                address,
+                role: role @ (Role::Observer | Role::Aggregator),
+                ..
+            } => Err(Fault::WrongRole {
+                address: *address,
+                joined: *role,
+                needed: Role::Trainer,
+            }),
             Event::Joined { address, role, .. } => match self.find(*address) {
                 Some(member) if member.role != *role => Err(Fault::WrongRole {
                     address: *address,

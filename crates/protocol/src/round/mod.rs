@@ -42,6 +42,10 @@ use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
 use crate::task::TaskSpec;
 
+/// Reports that are kept take at most so many bytes together, so that a welcome with all of
+/// them fits a message.
+const HISTORY_BYTES_MAX: usize = codec::MESSAGE_BYTES_MAX / 2;
+
 /// What never changes during a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setup {
@@ -151,6 +155,7 @@ impl Run {
         }
         self.members.check(event)?;
         let mut effects = std::mem::take(&mut self.effects);
+        let effects_before = effects.len();
         // Phases see the membership as it will be; it is put back if they refuse the event.
         let before = self.members.apply(event);
         let mut cx = Context {
@@ -172,17 +177,18 @@ impl Run {
             Phase::Finished(phase) => phase.handle(&mut cx, event),
             Phase::Failed(phase) => phase.handle(&mut cx, event),
         };
-        if let Some(notice) = self.members.notice(event) {
-            effects.push_back(Effect::Announce(notice));
-        }
-        self.effects = effects;
         match outcome {
             Ok(next) => {
+                let notice = self.members.notice(event);
+                effects.extend(notice.map(Effect::Announce));
+                self.effects = effects;
                 self.now = now;
                 self.advance(next);
                 Ok(())
             }
             Err(fault) => {
+                effects.truncate(effects_before);
+                self.effects = effects;
                 self.members.restore(before);
                 Err(fault)
             }
@@ -329,9 +335,18 @@ impl Run {
     /// A digest of the whole state: equal digests mean equal futures.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        // History is bounded, so a state fits; an error would itself be deterministic.
-        let bytes = codec::encode(self).unwrap_or_default();
-        keccak(&[&bytes])
+        // Part by part: each fits a message by the limits on members, cohort, panel and reports,
+        // which the whole need not.
+        let (round, attempt, base, now) = (self.round, self.attempt, self.base, self.now);
+        let mut parts = vec![
+            part(&self.setup),
+            part(&self.members),
+            part(&(round, attempt, base, now)),
+            part(&self.phase),
+        ];
+        parts.extend(self.history.iter().map(part));
+        let parts: Vec<&[u8]> = parts.iter().map(|digest| &digest.0[..]).collect();
+        keccak(&parts)
     }
 
     fn advance(&mut self, next: Option<Next>) {
@@ -374,7 +389,7 @@ impl Run {
     fn enter(&mut self, phase: Phase) {
         if let (Phase::Commit(_), Phase::Settle(settle)) = (&self.phase, &phase) {
             self.history.push_back(settle.report().clone());
-            if self.history.len() > HISTORY_MAX {
+            while self.history.len() > HISTORY_MAX || self.history_bytes() > HISTORY_BYTES_MAX {
                 self.history.pop_front();
             }
         }
@@ -408,6 +423,11 @@ impl Run {
         self.advance(next);
     }
 
+    fn history_bytes(&self) -> usize {
+        let bytes = |report| codec::encode(report).map_or(codec::MESSAGE_BYTES_MAX, |b| b.len());
+        self.history.iter().map(bytes).sum()
+    }
+
     fn announce_phase(&mut self, cohort: Vec<Address>) {
         let notice = Notice::PhaseBegan {
             round: self.round,
@@ -417,4 +437,9 @@ impl Run {
         };
         self.effects.push_back(Effect::Announce(notice));
     }
+}
+
+fn part<T: Serialize>(value: &T) -> Digest {
+    // An error would itself be deterministic; the limits rule it out.
+    keccak(&[&codec::encode(value).unwrap_or_default()])
 }

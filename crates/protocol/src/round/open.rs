@@ -42,6 +42,12 @@ impl Open {
                 self.since = cx.now;
                 Ok(None)
             }
+            // Who was there when the seed was asked for may have gone, all of them after a
+            // restart: then the wait goes on, and a new seed is asked for in its time.
+            Event::SeedDrawn { .. } if self.drawing && !self.enough(cx) => {
+                self.drawing = false;
+                Ok(self.reconsider(cx))
+            }
             Event::SeedDrawn { seed } if self.drawing => Ok(Some(self.draw(cx, seed))),
             _ => Err(Fault::WrongPhase(PhaseName::Open)),
         }

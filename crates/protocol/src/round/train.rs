@@ -91,7 +91,7 @@ impl Train {
                 refusal,
             } => {
                 self.waiting(*trainer, delta)?;
-                self.refuse(cx, *trainer, refusal.clone());
+                self.refuse(cx, *trainer, refusal.clone().bounded());
             }
             _ => return Err(Fault::WrongPhase(PhaseName::Train)),
         }
@@ -182,14 +182,10 @@ impl Train {
         step: u32,
         steps: u32,
     ) -> Result<(), Fault> {
-        let alive = self
-            .alive
-            .get_mut(&trainer)
-            .ok_or(Fault::NotInCohort(trainer))?;
-        if cx.now.0 < alive.0.saturating_add(PROGRESS_STEP_MS) {
+        if !self.is_news(cx, trainer)? || !self.undecided().any(|waited| waited == trainer) {
             return Err(Fault::Unchanged);
         }
-        *alive = cx.now;
+        self.alive.insert(trainer, cx.now);
         cx.announce(Notice::TrainerProgressed {
             round: cx.round,
             trainer,
@@ -199,12 +195,31 @@ impl Train {
         Ok(())
     }
 
+    /// The very update again: the trainer may have missed the answer, so it is told anew, but
+    /// not so often that repeating would fill the log.
+    fn repeat(&mut self, cx: &mut Context<'_>, trainer: Address) -> Result<(), Fault> {
+        if !self.is_news(cx, trainer)? {
+            return Err(Fault::Unchanged);
+        }
+        self.rejoin(cx, trainer);
+        Ok(())
+    }
+
+    /// Whether the trainer's last sign of life is long enough ago for another to be logged.
+    fn is_news(&self, cx: &Context<'_>, trainer: Address) -> Result<bool, Fault> {
+        let alive = self
+            .alive
+            .get(&trainer)
+            .ok_or(Fault::NotInCohort(trainer))?;
+        Ok(cx.now.0 >= alive.0.saturating_add(PROGRESS_STEP_MS))
+    }
+
     fn announce(&mut self, cx: &mut Context<'_>, update: &SignedUpdate) -> Result<(), Fault> {
         let trainer = update.trainer;
         self.admit(cx, update)?;
         if let Some(slot) = self.slots.get(&trainer) {
             if slot.update.header == update.header {
-                self.rejoin(cx, trainer);
+                self.repeat(cx, trainer)?;
             } else if slot.state == State::Announced || slot.state == State::Stored {
                 self.refuse(cx, trainer, Refusal::Equivocation);
             } else {
@@ -309,6 +324,10 @@ impl Train {
         if let Some(slot) = self.slots.get_mut(&trainer) {
             slot.state = State::Refused(refusal.clone());
         }
+        // Who equivocates after the quorum was reached does not take the others' time.
+        if self.stored() < self.quorum(&cx.setup.spec) {
+            self.quorum_since = None;
+        }
         let round = cx.round;
         cx.tell(
             trainer,
@@ -381,10 +400,9 @@ impl Train {
     }
 
     fn quorum(&self, spec: &TaskSpec) -> u32 {
-        quorum(
-            u32::try_from(self.cohort.len()).unwrap_or(u32::MAX),
-            spec.cohort.quorum_bps,
-        )
+        let cohort = u32::try_from(self.cohort.len()).unwrap_or(u32::MAX);
+        // A grace time that could only end in a retry is no grace.
+        quorum(cohort, spec.cohort.quorum_bps).max(spec.cohort.updates_min)
     }
 }
 

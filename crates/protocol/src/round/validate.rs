@@ -1,6 +1,7 @@
 //! Validate: validators score the candidates on their own held-out data, commit by hash, and
 //! reveal once all commitments are in.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -12,6 +13,9 @@ use super::{Context, Event, Fault, Next, Phase};
 use crate::ids::{Address, Amount, Digest, Millis, Role};
 use crate::message::{Candidate, Notice, Order, PhaseName};
 use crate::scores::{self, ScoreSheet};
+
+/// Validators of one round at most; those with the largest stakes are asked first.
+const PANEL_MAX: usize = 64;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Validate {
@@ -31,6 +35,17 @@ struct Panelist {
     failed: bool,
 }
 
+impl Panelist {
+    fn new(stake: Amount) -> Self {
+        Self {
+            stake,
+            commitment: None,
+            sheet: None,
+            failed: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 enum Stage {
     Commit,
@@ -39,16 +54,12 @@ enum Stage {
 
 impl Validate {
     pub(super) fn new(candidates: Vec<Candidate>, record: Record, cx: &Context<'_>) -> Self {
-        let panelist = |stake| Panelist {
-            stake,
-            commitment: None,
-            sheet: None,
-            failed: false,
-        };
-        let panel = cx
-            .members
-            .present(Role::Validator)
-            .map(|(address, stake)| (address, panelist(stake)))
+        let mut present: Vec<_> = cx.members.present(Role::Validator).collect();
+        present.sort_by_key(|(address, stake)| (Reverse(*stake), *address));
+        let panel = present
+            .into_iter()
+            .take(PANEL_MAX)
+            .map(|(address, stake)| (address, Panelist::new(stake)))
             .collect();
         Self {
             candidates,
@@ -60,9 +71,6 @@ impl Validate {
     }
 
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        if self.panel.is_empty() {
-            return Some(Next::Retry("no validator is connected".into()));
-        }
         for validator in self.panel.keys() {
             cx.tell(*validator, self.score_order(cx));
         }
@@ -76,7 +84,7 @@ impl Validate {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Left { .. } => {}
-            Event::Joined { address, .. } => self.rejoin(cx, *address),
+            Event::Joined { address, role, .. } => self.join(cx, *address, *role),
             Event::Restarted => self.deadline = Self::due(cx),
             Event::ScoresCommitted {
                 validator,
@@ -117,7 +125,15 @@ impl Validate {
         }
     }
 
-    fn rejoin(&self, cx: &mut Context<'_>, address: Address) {
+    /// Until the commitments are in, a validator may join the panel: after a restart all of
+    /// them come back one by one.
+    fn join(&mut self, cx: &mut Context<'_>, address: Address, role: Role) {
+        let open = self.stage == Stage::Commit && self.panel.len() < PANEL_MAX;
+        if open && role == Role::Validator {
+            let stake = cx.members.stake(address);
+            let newcomer = || Panelist::new(stake);
+            self.panel.entry(address).or_insert_with(newcomer);
+        }
         let Some(panelist) = self.panel.get(&address) else {
             return;
         };
@@ -225,9 +241,14 @@ impl Validate {
         let committed = |p: &Panelist| p.commitment.is_some();
         match self.stage {
             Stage::Commit => {
+                // Without any validator there is nobody to wait for but newcomers.
+                let nobody = self.panel.is_empty();
                 let all = self.panel.values().all(|p| committed(p) || p.failed);
-                if !due && !all {
+                if !due && (nobody || !all) {
                     return None;
+                }
+                if nobody {
+                    return Some(Next::Retry("no validator is connected".into()));
                 }
                 if !self.panel.values().any(committed) {
                     return Some(Next::Retry("no validator committed to scores".into()));

@@ -1,0 +1,363 @@
+//! A round state machine with scripted nodes and driver. Every event that is fed is checked
+//! against the promises of `convoke_protocol::round`.
+
+use std::collections::BTreeMap;
+
+use convoke_protocol::identity::{Wallet, keccak};
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
+use convoke_protocol::message::{Candidate, Notice, Order, PhaseName};
+use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::round::{Effect, Event, Fault, Run, Setup, Verdict};
+use convoke_protocol::scores::{self, CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::task::TaskSpec;
+use convoke_protocol::update::{SignedUpdate, UpdateHeader};
+
+/// Length of every checkpoint and delta.
+pub(crate) const BYTES: u64 = 4_000;
+/// Trainers that exist.
+pub(crate) const TRAINERS: u8 = 5;
+/// Validators that exist.
+pub(crate) const VALIDATORS: u8 = 3;
+
+/// A small task: `extra` is more of the task file, whole tables.
+pub(crate) fn spec(rounds: u32, cohort: &str) -> TaskSpec {
+    let text = format!(
+        "name = \"t\"\nrounds = {rounds}\n[model]\nkind = \"cnn\"\n[cohort]\n{cohort}\n\
+         [timing]\nprogress_timeout_s = 20\ntrain_max_s = 300\ngrace_s = 10\n\
+         score_timeout_s = 30\nopen_timeout_s = 600\nattempts_max = 3\n\
+         [reward]\npool = \"1000003\"\n"
+    );
+    TaskSpec::parse(&text).expect("the scripted task is sound")
+}
+
+/// The machine, its driver's memory, and the log that it would be restored from.
+pub(crate) struct World {
+    pub(crate) run: Run,
+    born: Run,
+    pub(crate) now: Millis,
+    wallets: Vec<Wallet>,
+    /// Accepted events, each with the digest after it.
+    pub(crate) log: Vec<(Millis, Event, Digest)>,
+    /// What the driver was asked for last and has not answered.
+    pub(crate) answer: Option<Event>,
+    /// The candidates that validators were asked to score last.
+    pub(crate) candidates: Vec<Candidate>,
+    /// All effects so far.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) phases: Vec<PhaseName>,
+    pub(crate) paid: u128,
+    signed: BTreeMap<(u8, RoundId, BlobHash, u8), SignedUpdate>,
+}
+
+impl World {
+    /// # Panics
+    /// Never: the scripted keys are sound.
+    pub(crate) fn new(spec: TaskSpec) -> Self {
+        let wallet = |id| Wallet::from_bytes(&[id; 32]).expect("small numbers are keys");
+        let wallets: Vec<_> = (1..=TRAINERS + VALIDATORS).map(wallet).collect();
+        let setup = Setup {
+            task: TaskId(3),
+            spec,
+            domain: PayoutDomain {
+                chain_id: 31_337,
+                contract: Address([0xcc; 20]),
+            },
+            aggregator: Address([0xaa; 20]),
+            initial: BlobHash([1; 32]),
+            checkpoint_bytes: BYTES,
+        };
+        let now = Millis(1_000_000);
+        let run = Run::new(setup, now);
+        let mut world = Self {
+            born: run.clone(),
+            run,
+            now,
+            wallets,
+            log: Vec::new(),
+            answer: None,
+            candidates: Vec::new(),
+            effects: Vec::new(),
+            phases: Vec::new(),
+            paid: 0,
+            signed: BTreeMap::new(),
+        };
+        world.carry_out();
+        world
+    }
+
+    pub(crate) fn trainer(&self, index: u8) -> Address {
+        self.wallets[usize::from(index % TRAINERS)].address()
+    }
+
+    pub(crate) fn validator(&self, index: u8) -> Address {
+        self.wallets[usize::from(TRAINERS + index % VALIDATORS)].address()
+    }
+
+    /// Feeds an event now, and checks what the machine promises of it.
+    ///
+    /// # Panics
+    /// If a promise is broken.
+    pub(crate) fn feed(&mut self, event: Event) -> Result<(), Fault> {
+        let before = self.run.digest();
+        if let Err(fault) = self.run.handle(self.now, &event) {
+            assert_eq!(self.run.digest(), before, "{fault} changed the state");
+            assert_eq!(self.run.poll_effect(), None, "{fault} had effects");
+            return Err(fault);
+        }
+        self.log.push((self.now, event, self.run.digest()));
+        self.carry_out();
+        self.check_deadline();
+        Ok(())
+    }
+
+    /// Lets time pass up to the machine's deadline, and ticks. False without a deadline.
+    pub(crate) fn tick(&mut self) -> bool {
+        let Some(deadline) = self.run.deadline() else {
+            return false;
+        };
+        self.now = self.now.max(deadline);
+        self.feed(Event::Tick).is_ok()
+    }
+
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        self.now = self.now.after(seconds * 1_000);
+    }
+
+    pub(crate) fn join_trainer(&mut self, index: u8) -> Result<(), Fault> {
+        let address = self.trainer(index);
+        self.join(address, Role::Trainer)
+    }
+
+    pub(crate) fn join_validator(&mut self, index: u8) -> Result<(), Fault> {
+        let address = self.validator(index);
+        self.join(address, Role::Validator)
+    }
+
+    pub(crate) fn join(&mut self, address: Address, role: Role) -> Result<(), Fault> {
+        let stake = Amount(u128::from(address.0[0]) + 1);
+        self.feed(Event::Joined {
+            address,
+            role,
+            stake,
+        })
+    }
+
+    /// Answers what the driver was asked for last, if anything.
+    pub(crate) fn answer(&mut self) -> Option<Result<(), Fault>> {
+        let answer = self.answer.take()?;
+        Some(self.feed(answer))
+    }
+
+    /// A delta of a trainer; other variants are other deltas.
+    pub(crate) fn delta(&self, index: u8, variant: u8) -> BlobHash {
+        let round = self.run.round().0.to_le_bytes()[0];
+        BlobHash(
+            [index % TRAINERS + 1, variant, round, 7]
+                .repeat(8)
+                .try_into()
+                .expect("4 × 8 = 32"),
+        )
+    }
+
+    pub(crate) fn header(&self, index: u8, variant: u8) -> UpdateHeader {
+        UpdateHeader {
+            task: self.run.setup().task,
+            round: self.run.round(),
+            base: self.run.base(),
+            delta: self.delta(index, variant),
+            delta_bytes: BYTES,
+            num_examples: 100 + u64::from(index),
+            train_loss_micros: 500_000,
+        }
+    }
+
+    pub(crate) fn sign(&self, index: u8, header: UpdateHeader) -> SignedUpdate {
+        let wallet = &self.wallets[usize::from(index % TRAINERS)];
+        header.sign(&self.run.setup().domain, wallet)
+    }
+
+    /// A sound update, signed once.
+    pub(crate) fn update(&mut self, index: u8, variant: u8) -> SignedUpdate {
+        let key = (index % TRAINERS, self.run.round(), self.run.base(), variant);
+        if let Some(signed) = self.signed.get(&key) {
+            return signed.clone();
+        }
+        let signed = self.sign(index, self.header(index % TRAINERS, variant));
+        self.signed.insert(key, signed.clone());
+        signed
+    }
+
+    pub(crate) fn announce(&mut self, index: u8, variant: u8) -> Result<(), Fault> {
+        let update = self.update(index, variant);
+        self.feed(Event::UpdateAnnounced(update))
+    }
+
+    pub(crate) fn store(&mut self, index: u8, variant: u8) -> Result<(), Fault> {
+        let (trainer, delta) = (self.trainer(index), self.delta(index, variant));
+        self.feed(Event::DeltaStored { trainer, delta })
+    }
+
+    /// What a validator finds: every candidate is good.
+    pub(crate) fn sheet(&self) -> ScoreSheet {
+        let score = |candidate: &Candidate| CandidateScore {
+            trainer: candidate.trainer,
+            outcome: Outcome::Scored(Score {
+                gain_micros: 1_000,
+                cosine_ppm: 200_000,
+                relatedness_milli: 90_000,
+            }),
+        };
+        ScoreSheet {
+            task: self.run.setup().task,
+            round: self.run.round(),
+            base_loss_micros: 700_000,
+            base_accuracy_ppm: 600_000,
+            candidates: self.candidates.iter().map(score).collect(),
+        }
+    }
+
+    pub(crate) fn commit(&mut self, index: u8) -> Result<(), Fault> {
+        let validator = self.validator(index);
+        let commitment = scores::commitment(validator, &self.sheet(), &[index; 32]);
+        self.feed(Event::ScoresCommitted {
+            validator,
+            commitment,
+        })
+    }
+
+    pub(crate) fn reveal(&mut self, index: u8) -> Result<(), Fault> {
+        let (validator, sheet) = (self.validator(index), self.sheet());
+        self.feed(Event::ScoresRevealed {
+            validator,
+            sheet,
+            salt: [index; 32],
+        })
+    }
+
+    /// The machine as a restart restores it from the log, which must be the very same.
+    ///
+    /// # Panics
+    /// If it is another.
+    pub(crate) fn replayed(&self) -> Run {
+        let mut run = self.born.clone();
+        for (at, event, digest) in &self.log {
+            let replayed = run.handle(*at, event);
+            assert_eq!(
+                replayed,
+                Ok(()),
+                "an accepted event is refused in the replay"
+            );
+            assert_eq!(run.digest(), *digest, "the replay went another way");
+            while run.poll_effect().is_some() {}
+        }
+        run.resume();
+        assert_eq!(
+            run.digest(),
+            self.run.digest(),
+            "resuming changed the state"
+        );
+        run
+    }
+
+    /// The driver is killed and comes back.
+    pub(crate) fn restart(&mut self) {
+        self.run = self.replayed();
+        self.answer = None;
+        self.carry_out();
+        self.feed(Event::Restarted)
+            .expect("a restart is always possible");
+    }
+
+    /// Digest of the state and of all effects so far.
+    pub(crate) fn transcript(&self) -> Digest {
+        let effects = format!("{:?}", self.effects);
+        keccak(&[&self.run.digest().0, effects.as_bytes()])
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.run.poll_effect() {
+            self.obey(&effect);
+            self.effects.push(effect);
+        }
+    }
+
+    fn obey(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Announce(Notice::PhaseBegan { phase, .. }) => {
+                if let Some(last) = self.phases.last() {
+                    assert!(leads_to(*last, *phase), "{last} → {phase}");
+                }
+                self.phases.push(*phase);
+            }
+            Effect::Tell {
+                order: Order::Score { candidates, .. },
+                ..
+            } => self.candidates.clone_from(candidates),
+            Effect::Announce(_) | Effect::Tell { .. } => {}
+            Effect::DrawSeed => {
+                let seed = keccak(&[&self.now.0.to_le_bytes()]);
+                self.answer = Some(Event::SeedDrawn { seed });
+            }
+            Effect::Filter { updates } => {
+                let verdict = |update: &Candidate| Verdict {
+                    trainer: update.trainer,
+                    clip_ppm: 900_000,
+                    alignment: 1_000 + u64::from(update.trainer.0[0]),
+                    refusal: None,
+                };
+                let verdicts = updates.iter().map(verdict).collect();
+                self.answer = Some(Event::Filtered { verdicts });
+            }
+            Effect::Aggregate { round, base, .. } => {
+                let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
+                self.answer = Some(Event::Aggregated { checkpoint });
+            }
+            Effect::SubmitResult { payouts, .. } => {
+                let total: Amount = payouts.iter().map(|payout| payout.amount).sum();
+                assert!(
+                    total <= self.run.setup().spec.round_pool(),
+                    "more than the pool"
+                );
+                self.answer = Some(Event::ResultRecorded);
+                self.paid = total.0;
+            }
+            Effect::CloseTask => self.answer = Some(Event::TaskClosed),
+        }
+    }
+
+    /// A tick at the deadline changes something, and never leaves the same deadline behind: a
+    /// driver that sleeps until the deadline is never kept busy.
+    fn check_deadline(&self) {
+        let Some(deadline) = self.run.deadline() else {
+            return;
+        };
+        let mut run = self.run.clone();
+        let at = deadline.max(self.now);
+        assert_eq!(
+            run.handle(at, &Event::Tick),
+            Ok(()),
+            "nothing to do at the deadline"
+        );
+        assert_ne!(
+            run.digest(),
+            self.run.digest(),
+            "a tick at the deadline changed nothing"
+        );
+        let later = run.deadline().is_none_or(|next| next > at);
+        assert!(later, "another deadline that has passed already");
+    }
+}
+
+/// The arrows of the diagram in `round/mod.rs`.
+fn leads_to(from: PhaseName, to: PhaseName) -> bool {
+    use PhaseName::{Commit, Failed, Filter, Finished, Open, Settle, Train, Validate};
+    matches!(
+        (from, to),
+        (Open, Train | Failed)
+            | (Train, Filter | Open | Failed)
+            | (Filter, Validate | Commit)
+            | (Validate, Commit | Open | Failed)
+            | (Commit, Settle)
+            | (Settle, Open | Finished)
+    )
+}
