@@ -327,6 +327,7 @@ async fn connections_beyond_the_limit_are_refused_and_room_is_given_again() {
     let to = server.local_addr().unwrap();
     let second = within(client.connect(to, None)).await;
     assert!(matches!(second, Err(TransportError::Lost(_))), "{second:?}");
+    assert!(!door.is_finished(), "it was let in");
     door.abort();
     let _ = door.await;
     first.close("done");

@@ -176,7 +176,8 @@ fn estimate(chain: &Chain, call: &Call, now: u64) -> Result<u64, RpcError> {
         attempt.is_ok_and(|result| result.is_success())
     };
     // A plain transfer needs exactly what it uses.
-    if call.data.is_empty() && succeeds(used) {
+    let plain = call.to.to().is_some_and(|to| chain.code(*to).is_empty());
+    if plain && succeeds(used) {
         return Ok(used);
     }
     let (mut low, mut high) = (used.saturating_sub(1), call.gas);
