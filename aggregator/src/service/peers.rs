@@ -175,8 +175,11 @@ impl Door {
             Ok(admitted) => admitted,
             Err(reason) => {
                 tracing::info!(peer = %address, %reason, "node refused");
-                let _ = sender.send(&AggregatorMessage::Rejected { reason }).await;
-                sender.finish().await;
+                // Nobody waits for ever for a peer that does not read.
+                let farewell = sender.send(&AggregatorMessage::Rejected { reason });
+                if let Ok(Ok(())) = tokio::time::timeout(HELLO_TIMEOUT, farewell).await {
+                    sender.finish().await;
+                }
                 connection.close("refused");
                 return;
             }

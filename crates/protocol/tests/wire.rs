@@ -1,6 +1,6 @@
 //! The wire format, frozen: one fixture for each message, in hex. `cargo xtask bless` rewrites
 //! them, which changes the protocol.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::fmt::Debug;
 use std::fs;
