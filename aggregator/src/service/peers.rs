@@ -176,7 +176,8 @@ impl Door {
             Err(reason) => {
                 tracing::info!(peer = %address, %reason, "node refused");
                 // Nobody waits for ever for a peer that does not read.
-                let farewell = sender.send(&AggregatorMessage::Rejected { reason });
+                let refusal = AggregatorMessage::Rejected { reason };
+                let farewell = sender.send(&refusal);
                 if let Ok(Ok(())) = tokio::time::timeout(HELLO_TIMEOUT, farewell).await {
                     sender.finish().await;
                 }
