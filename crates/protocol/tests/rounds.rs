@@ -76,14 +76,17 @@ fn refusals(world: &World) -> Vec<(Address, Refusal)> {
 }
 
 fn told(world: &World, to: Address) -> Vec<&Order> {
-    let order = |effect| match effect {
-        &Effect::Tell {
-            to: ref told,
-            ref order,
-        } if *told == to => Some(order),
-        _ => None,
-    };
-    world.effects.iter().filter_map(order).collect()
+    fn order(effect: &Effect, told: Address) -> Option<&Order> {
+        match effect {
+            Effect::Tell { to, order } if *to == told => Some(order),
+            _ => None,
+        }
+    }
+    world
+        .effects
+        .iter()
+        .filter_map(|effect| order(effect, to))
+        .collect()
 }
 
 #[test]

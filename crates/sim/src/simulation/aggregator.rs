@@ -1,0 +1,179 @@
+//! The aggregator's driver: logs, answers what the machine demands, and can be killed.
+
+use std::collections::BTreeMap;
+
+use convoke_protocol::codec;
+use convoke_protocol::ids::{Address, BlobHash, Millis, RoundId};
+use convoke_protocol::message::{Candidate, NodeMessage, Order};
+use convoke_protocol::payout::Payout;
+use convoke_protocol::refusal::Refusal;
+use convoke_protocol::round::{Effect, Event, Run, Setup, Verdict};
+
+use super::nodes::{Blobs, Parcel};
+use super::problem;
+
+/// What the driver wants sent or done.
+pub(super) enum Action {
+    Tell(Address, Order),
+    /// A background job is done some time.
+    Answer(Event),
+}
+
+pub(super) struct Aggregator {
+    pub(super) run: Run,
+    born: Millis,
+    log: Vec<(Millis, Vec<u8>)>,
+    pub(super) blobs: Blobs,
+    /// The chain: what each round paid. A second result must be the same.
+    pub(super) results: BTreeMap<RoundId, Vec<Payout>>,
+}
+
+impl Aggregator {
+    pub(super) fn new(setup: Setup, initial: Vec<f32>, now: Millis) -> Self {
+        Self {
+            run: Run::new(setup, now),
+            born: now,
+            log: Vec::new(),
+            blobs: BTreeMap::from([(problem::blob(&initial), initial)]),
+            results: BTreeMap::new(),
+        }
+    }
+
+    /// Decides, logs, then acts.
+    pub(super) fn feed(&mut self, now: Millis, event: &Event) -> Vec<Action> {
+        if self.run.handle(now, event).is_err() {
+            return Vec::new();
+        }
+        let bytes = codec::encode(event).expect("events of a bounded round fit a message");
+        self.log.push((now, bytes));
+        self.carry_out()
+    }
+
+    /// Killed, and started again from the log: the state must be the very same.
+    pub(super) fn crash(&mut self, now: Millis) -> Vec<Action> {
+        let mut run = Run::new(self.run.setup().clone(), self.born);
+        for (at, bytes) in &self.log {
+            let event = codec::decode(bytes).expect("what was logged can be read");
+            run.handle(*at, &event)
+                .expect("what was accepted is accepted again");
+        }
+        run.resume();
+        assert_eq!(
+            run.digest(),
+            self.run.digest(),
+            "the replay went another way"
+        );
+        self.run = run;
+        let mut actions = self.carry_out();
+        actions.extend(self.feed(now, &Event::Restarted));
+        actions
+    }
+
+    /// What a node's parcel means to the machine.
+    pub(super) fn read(&mut self, from: Address, parcel: Parcel) -> Option<Event> {
+        let now = self.run.round();
+        match parcel {
+            Parcel::Message(NodeMessage::Update(update)) => Some(Event::UpdateAnnounced(update)),
+            Parcel::Message(NodeMessage::CommitScores { round, commitment }) if round == now => {
+                Some(Event::ScoresCommitted {
+                    validator: from,
+                    commitment,
+                })
+            }
+            Parcel::Message(NodeMessage::RevealScores { sheet, salt }) => {
+                Some(Event::ScoresRevealed {
+                    validator: from,
+                    sheet,
+                    salt,
+                })
+            }
+            Parcel::Message(_) => None,
+            Parcel::Delta(values) => self.store(from, values),
+        }
+    }
+
+    fn store(&mut self, trainer: Address, values: Vec<f32>) -> Option<Event> {
+        let delta = problem::blob(&values);
+        if !self.run.expects_delta(trainer, &delta) {
+            return None;
+        }
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let refusal = Refusal::NotFinite {
+                index: index as u64,
+                value: values[index].to_string(),
+            };
+            return Some(Event::DeltaRefused {
+                trainer,
+                delta,
+                refusal,
+            });
+        }
+        self.blobs.insert(delta, values);
+        Some(Event::DeltaStored { trainer, delta })
+    }
+
+    fn carry_out(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(effect) = self.run.poll_effect() {
+            let answer = match effect {
+                Effect::Tell { to, order } => {
+                    actions.push(Action::Tell(to, order));
+                    continue;
+                }
+                Effect::Announce(_) => continue,
+                Effect::DrawSeed => Event::SeedDrawn {
+                    seed: self.run.digest(),
+                },
+                Effect::Filter { updates } => Event::Filtered {
+                    verdicts: self.filter(&updates),
+                },
+                Effect::Aggregate { base, kept, .. } => Event::Aggregated {
+                    checkpoint: self.step(base, &kept),
+                },
+                Effect::SubmitResult { round, payouts, .. } => {
+                    let first = self.results.entry(round).or_insert_with(|| payouts.clone());
+                    assert_eq!(*first, payouts, "two results for round {round}");
+                    Event::ResultRecorded
+                }
+                Effect::CloseTask => Event::TaskClosed,
+            };
+            actions.push(Action::Answer(answer));
+        }
+        actions
+    }
+
+    /// Keeps all, clipped to the median norm. Here only the validators find adversaries.
+    fn filter(&self, updates: &[Candidate]) -> Vec<Verdict> {
+        let delta = |update: &Candidate| &self.blobs[&update.delta];
+        let mut norms: Vec<f64> = updates.iter().map(|u| problem::norm(delta(u))).collect();
+        norms.sort_by(f64::total_cmp);
+        let median = norms.get(norms.len() / 2).copied().unwrap_or_default();
+        let scale = |u: &Candidate| (median / problem::norm(delta(u)).max(1e-30)).min(1.0);
+        let mut sum = vec![0.0; problem::DIMENSIONS];
+        for update in updates {
+            sum = problem::plus(&sum, scale(update), delta(update));
+        }
+        let verdict = |update: &Candidate| Verdict {
+            trainer: update.trainer,
+            clip_ppm: (scale(update) * 1e6) as u32,
+            // A negative agreement casts to nothing.
+            alignment: (problem::dot(delta(update), &sum) * scale(update) * 1e6) as u64,
+            refusal: None,
+        };
+        updates.iter().map(verdict).collect()
+    }
+
+    /// FedAvg of the clipped deltas.
+    fn step(&mut self, base: BlobHash, kept: &[Candidate]) -> BlobHash {
+        let mut model = self.blobs[&base].clone();
+        let total: u64 = kept.iter().map(|c| c.num_examples).sum();
+        for candidate in kept {
+            let weight = candidate.num_examples as f64 / total as f64;
+            let clipped = weight * f64::from(candidate.clip_ppm) / 1e6;
+            model = problem::plus(&model, clipped, &self.blobs[&candidate.delta]);
+        }
+        let name = problem::blob(&model);
+        self.blobs.insert(name, model);
+        name
+    }
+}

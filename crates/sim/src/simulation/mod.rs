@@ -1,0 +1,353 @@
+//! A whole task under a virtual clock: the protocol's state machine, scripted nodes, links that
+//! lose and reorder, and an aggregator that is killed at random and restored from its log.
+//!
+//! Same seed, same bytes. A failure names its seed.
+
+mod aggregator;
+mod links;
+mod nodes;
+mod problem;
+
+use std::collections::BTreeMap;
+
+use convoke_protocol::identity::{Wallet, keccak};
+use convoke_protocol::ids::{Address, Amount, Digest, Millis, Role, TaskId};
+use convoke_protocol::message::{Order, RoundReport};
+use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::round::{Event, Setup};
+use convoke_protocol::task::TaskSpec;
+
+use self::aggregator::{Action, Aggregator};
+use self::links::Links;
+use self::nodes::{Node, Parcel};
+use self::problem::Examples;
+use crate::adversaries::Persona;
+
+/// A node whose connection broke is back after so long; each says hello so often.
+const HELLO_EVERY_MS: u64 = 2_000;
+
+/// Background jobs of the aggregator take so long.
+const JOB_MS: u64 = 50;
+
+/// Things that happen in one simulation at most.
+const STEPS_MAX: usize = 2_000_000;
+
+/// A simulation to be run.
+#[derive(Debug, Clone)]
+pub struct Sim {
+    seed: u64,
+    trainers: usize,
+    adversaries: Vec<Persona>,
+    validators: usize,
+    rounds: u32,
+    loss: f64,
+    crashes: f64,
+}
+
+/// How it went.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    seed: u64,
+    initial_loss: f64,
+    held_out_loss: f64,
+    /// One report for each settled round.
+    pub reports: Vec<RoundReport>,
+    /// What each trainer was.
+    pub personas: BTreeMap<Address, Persona>,
+    /// Paid in all rounds together.
+    pub paid: BTreeMap<Address, Amount>,
+    /// Messages lost.
+    pub lost: u64,
+    /// How often the aggregator was killed.
+    pub crashes: u32,
+    /// Digest of the last state, for comparing two runs.
+    pub digest: Digest,
+    /// Why the task failed, if it did.
+    pub failure: Option<String>,
+}
+
+impl Outcome {
+    /// The seed that gives this again.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Held-out loss before the first round.
+    #[must_use]
+    pub fn initial_loss(&self) -> f64 {
+        self.initial_loss
+    }
+
+    /// Held-out loss of the last checkpoint.
+    #[must_use]
+    pub fn held_out_loss(&self) -> f64 {
+        self.held_out_loss
+    }
+}
+
+impl Sim {
+    /// Four honest trainers, one validator, five rounds, sound links, no crashes.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            trainers: 4,
+            adversaries: Vec::new(),
+            validators: 1,
+            rounds: 5,
+            loss: 0.0,
+            crashes: 0.0,
+        }
+    }
+
+    /// Trainers, adversaries included; 1 to 256.
+    #[must_use]
+    pub fn trainers(mut self, trainers: usize) -> Self {
+        self.trainers = trainers;
+        self
+    }
+
+    /// Makes `count` more of the trainers adversaries.
+    #[must_use]
+    pub fn adversaries(mut self, count: usize, persona: Persona) -> Self {
+        self.adversaries.extend(std::iter::repeat_n(persona, count));
+        self
+    }
+
+    /// Validators, 0 to 64.
+    #[must_use]
+    pub fn validators(mut self, validators: usize) -> Self {
+        self.validators = validators;
+        self
+    }
+
+    /// Rounds, 1 to 10,000.
+    #[must_use]
+    pub fn rounds(mut self, rounds: u32) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
+    /// Share of messages lost, 0 to 1.
+    #[must_use]
+    pub fn loss(mut self, loss: f64) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Chance that the aggregator is killed at each thing that happens, 0 to 1.
+    #[must_use]
+    pub fn crashes(mut self, crashes: f64) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    /// Runs the task to its end.
+    ///
+    /// # Panics
+    /// If the numbers make no task, if a replay differs from what it replays, or if the task
+    /// does not end. The text names the seed.
+    #[must_use]
+    pub fn run(self) -> Outcome {
+        let mut world = World::new(self);
+        for _ in 0..STEPS_MAX {
+            if world.aggregator.run.is_over() {
+                return world.outcome();
+            }
+            world.step();
+        }
+        panic!("the task does not end, seed {}", world.sim.seed);
+    }
+
+    fn spec(&self) -> TaskSpec {
+        let (rounds, trainers, validators) = (self.rounds, self.trainers, self.validators);
+        let text = format!(
+            "name = \"sim\"\nrounds = {rounds}\n[model]\nkind = \"least_squares\"\n\
+             [cohort]\ntrainers_min = {trainers}\ntrainers_max = {trainers}\n\
+             validators_min = {validators}\n[timing]\nattempts_max = 100\n\
+             [reward]\npool = \"1000000000000\"\n"
+        );
+        TaskSpec::parse(&text)
+            .unwrap_or_else(|error| panic!("no task, seed {}: {error}", self.seed))
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let node = |index: usize| {
+            let persona = self.adversaries.get(index).copied();
+            let role = if index < self.trainers {
+                Role::Trainer
+            } else {
+                Role::Validator
+            };
+            let (seed, index) = (self.seed, index as u64);
+            let secret = keccak(&[&seed.to_le_bytes(), &index.to_le_bytes()]);
+            let wallet = Wallet::from_bytes(&secret.0).expect("a hash is a key");
+            let persona = persona.filter(|_| role == Role::Trainer);
+            Node::new(
+                wallet,
+                role,
+                persona.unwrap_or(Persona::Honest),
+                seed,
+                index,
+            )
+        };
+        (0..self.trainers + self.validators).map(node).collect()
+    }
+}
+
+/// Something on its way.
+enum Thing {
+    ToAggregator(usize, Parcel),
+    Hello(usize),
+    ToNode(usize, Order),
+    Answer(Event),
+    HelloTimer(usize),
+}
+
+struct World {
+    sim: Sim,
+    now: Millis,
+    nodes: Vec<Node>,
+    links: Links<Thing>,
+    aggregator: Aggregator,
+    test: Examples,
+    crashes: u32,
+    initial_loss: f64,
+    reports: BTreeMap<u32, RoundReport>,
+}
+
+impl World {
+    fn new(sim: Sim) -> Self {
+        let initial = vec![0.0; problem::DIMENSIONS];
+        let setup = Setup {
+            task: TaskId(1),
+            spec: sim.spec(),
+            domain: PayoutDomain {
+                chain_id: 1,
+                contract: Address::ZERO,
+            },
+            aggregator: Address([0xaa; 20]),
+            initial: problem::blob(&initial),
+            checkpoint_bytes: 4 * problem::DIMENSIONS as u64,
+        };
+        let nodes = sim.nodes();
+        let mut links = Links::seeded(sim.seed, sim.loss);
+        for node in 0..nodes.len() {
+            links.at(Millis(node as u64), Thing::HelloTimer(node));
+        }
+        let test = Examples::of_node(sim.seed, u64::MAX - 1);
+        Self {
+            initial_loss: test.loss(&initial),
+            aggregator: Aggregator::new(setup, initial, Millis(0)),
+            now: Millis(0),
+            nodes,
+            links,
+            test,
+            crashes: 0,
+            reports: BTreeMap::new(),
+            sim,
+        }
+    }
+
+    /// The next thing that happens: an arrival, or else the machine's deadline.
+    fn step(&mut self) {
+        if self.links.chance(self.sim.crashes) {
+            self.crash();
+        }
+        let deadline = self.aggregator.run.deadline();
+        let Some((at, thing)) = self.links.next(deadline) else {
+            self.now = self.now.max(deadline.unwrap_or(self.now));
+            return self.feed(&Event::Tick);
+        };
+        self.now = at;
+        match thing {
+            Thing::ToAggregator(from, parcel) => {
+                let address = self.nodes[from].wallet.address();
+                if let Some(event) = self.aggregator.read(address, parcel) {
+                    self.feed(&event);
+                }
+            }
+            Thing::Hello(from) => {
+                let node = &self.nodes[from];
+                let event = Event::Joined {
+                    address: node.wallet.address(),
+                    role: node.role,
+                    stake: Amount(100),
+                };
+                self.feed(&event);
+            }
+            Thing::ToNode(to, order) => {
+                let domain = self.aggregator.run.setup().domain;
+                let reply = self.nodes[to].obey(&order, &domain, &self.aggregator.blobs);
+                if let Some(parcel) = reply {
+                    self.links.send(self.now, Thing::ToAggregator(to, parcel));
+                }
+            }
+            Thing::Answer(event) => self.feed(&event),
+            Thing::HelloTimer(node) => {
+                self.links.send(self.now, Thing::Hello(node));
+                let next = self.now.after(HELLO_EVERY_MS);
+                self.links.at(next, Thing::HelloTimer(node));
+            }
+        }
+    }
+
+    fn feed(&mut self, event: &Event) {
+        let actions = self.aggregator.feed(self.now, event);
+        self.perform(actions);
+        let latest = self.aggregator.run.history().last();
+        if let Some(report) = latest.filter(|report| !self.reports.contains_key(&report.round.0)) {
+            self.reports.insert(report.round.0, report.clone());
+        }
+    }
+
+    /// Everything on its way to the aggregator dies with it, and so do its jobs.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.links
+            .retain(|thing| matches!(thing, Thing::ToNode(..) | Thing::HelloTimer(_)));
+        let actions = self.aggregator.crash(self.now);
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Answer(event) => {
+                    self.links.at(self.now.after(JOB_MS), Thing::Answer(event));
+                }
+                Action::Tell(to, order) => {
+                    let found = self.nodes.iter().position(|n| n.wallet.address() == to);
+                    if let Some(node) = found {
+                        self.links.send(self.now, Thing::ToNode(node, order));
+                    }
+                }
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let run = &self.aggregator.run;
+        let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
+        for payout in self.aggregator.results.values().flatten() {
+            let sum = paid.entry(payout.account).or_default();
+            *sum = Amount(sum.0 + payout.amount.0);
+        }
+        let trainers = self.nodes.iter().filter(|node| node.role == Role::Trainer);
+        Outcome {
+            seed: self.sim.seed,
+            initial_loss: self.initial_loss,
+            held_out_loss: self.test.loss(&self.aggregator.blobs[&run.base()]),
+            personas: trainers
+                .map(|node| (node.wallet.address(), node.persona))
+                .collect(),
+            paid,
+            lost: self.links.lost,
+            crashes: self.crashes,
+            digest: run.digest(),
+            failure: run.failure().map(str::to_owned),
+            reports: self.reports.into_values().collect(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Scripted trainers and validators: what they do when they are told something.
+
+use std::collections::BTreeMap;
+
+use convoke_protocol::identity::Wallet;
+use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::message::{Candidate, NodeMessage, Order};
+use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::scores::{self, CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::update::{SignedUpdate, UpdateHeader};
+
+use super::problem::{self, Examples};
+use crate::adversaries::{Adversary, Persona};
+
+/// Blobs by name: what the aggregator serves to everybody.
+pub(super) type Blobs = BTreeMap<BlobHash, Vec<f32>>;
+
+/// What a node sends.
+#[derive(Debug, Clone)]
+pub(super) enum Parcel {
+    Message(NodeMessage),
+    /// A delta, asked for by [`Order::SendDelta`].
+    Delta(Vec<f32>),
+}
+
+pub(super) struct Node {
+    pub(super) wallet: Wallet,
+    pub(super) role: Role,
+    pub(super) persona: Persona,
+    adversary: Option<Box<dyn Adversary>>,
+    examples: Examples,
+    /// What was sent, so that nothing is trained or signed twice.
+    sent: BTreeMap<RoundId, (BlobHash, SignedUpdate, Vec<f32>)>,
+    sheets: BTreeMap<RoundId, ScoreSheet>,
+}
+
+impl Node {
+    pub(super) fn new(wallet: Wallet, role: Role, persona: Persona, seed: u64, index: u64) -> Self {
+        Self {
+            wallet,
+            role,
+            persona,
+            adversary: persona.adversary(seed.wrapping_add(index)),
+            examples: Examples::of_node(seed, index),
+            sent: BTreeMap::new(),
+            sheets: BTreeMap::new(),
+        }
+    }
+
+    /// Does what it is told; what it sends in return.
+    pub(super) fn obey(
+        &mut self,
+        order: &Order,
+        domain: &PayoutDomain,
+        blobs: &Blobs,
+    ) -> Option<Parcel> {
+        match order {
+            Order::Train { round, base } => {
+                let update = self.train(*round, *base, domain, blobs)?;
+                Some(Parcel::Message(NodeMessage::Update(update)))
+            }
+            Order::SendDelta { round, .. } => {
+                let (_, _, delta) = self.sent.get(round)?;
+                Some(Parcel::Delta(delta.clone()))
+            }
+            Order::Score {
+                round,
+                base,
+                candidates,
+            } => {
+                let sheet = self.score(*round, blobs.get(base)?, candidates, blobs)?;
+                let commitment = scores::commitment(self.wallet.address(), &sheet, &self.salt());
+                self.sheets.insert(*round, sheet);
+                Some(Parcel::Message(NodeMessage::CommitScores {
+                    round: *round,
+                    commitment,
+                }))
+            }
+            Order::Reveal { round } => {
+                let (sheet, salt) = (self.sheets.get(round)?.clone(), self.salt());
+                Some(Parcel::Message(NodeMessage::RevealScores { sheet, salt }))
+            }
+            Order::UpdateStored { .. } | Order::UpdateRefused { .. } => None,
+        }
+    }
+
+    fn train(
+        &mut self,
+        round: RoundId,
+        base: BlobHash,
+        domain: &PayoutDomain,
+        blobs: &Blobs,
+    ) -> Option<SignedUpdate> {
+        if let Some((sent_base, update, _)) = self.sent.get(&round)
+            && *sent_base == base
+        {
+            return Some(update.clone());
+        }
+        let mut delta = self.examples.train(blobs.get(&base)?);
+        if let Some(adversary) = &mut self.adversary {
+            adversary.corrupt(round, &mut delta);
+        }
+        let header = UpdateHeader {
+            task: TaskId(1),
+            round,
+            base,
+            delta: problem::blob(&delta),
+            delta_bytes: 4 * delta.len() as u64,
+            num_examples: self.examples.count(),
+            train_loss_micros: 0,
+        };
+        let update = header.sign(domain, &self.wallet);
+        self.sent.insert(round, (base, update.clone(), delta));
+        Some(update)
+    }
+
+    /// What `protocol::scores` says a validator measures.
+    fn score(
+        &self,
+        round: RoundId,
+        base: &[f32],
+        candidates: &[Candidate],
+        blobs: &Blobs,
+    ) -> Option<ScoreSheet> {
+        let deltas: Option<Vec<&Vec<f32>>> =
+            candidates.iter().map(|c| blobs.get(&c.delta)).collect();
+        let deltas = deltas?;
+        let reference = self.examples.train(base);
+        let base_loss = self.examples.loss(base);
+        let total: u64 = candidates.iter().map(|c| c.num_examples).sum();
+        let score = |(candidate, delta): (&Candidate, &&Vec<f32>)| {
+            let weight = candidate.num_examples as f64 / total.max(1) as f64;
+            let related: f64 = deltas
+                .iter()
+                .filter(|other| !std::ptr::eq(**other, *delta))
+                .map(|other| problem::cosine(delta, other).powi(2))
+                .sum();
+            let cosine = problem::cosine(delta, &reference);
+            let share = problem::DIMENSIONS as f64 / deltas.len() as f64;
+            let moved = self.examples.loss(&problem::plus(base, weight, delta));
+            CandidateScore {
+                trainer: candidate.trainer,
+                outcome: Outcome::Scored(Score {
+                    gain_micros: ((base_loss - moved) * 1e6) as i64,
+                    cosine_ppm: (cosine * 1e6) as i32,
+                    relatedness_milli: (share * (related + cosine.powi(2)) * 1e3) as u32,
+                }),
+            }
+        };
+        Some(ScoreSheet {
+            task: TaskId(1),
+            round,
+            base_loss_micros: (base_loss * 1e6) as u64,
+            base_accuracy_ppm: 0,
+            candidates: candidates.iter().zip(&deltas).map(score).collect(),
+        })
+    }
+
+    fn salt(&self) -> [u8; 32] {
+        self.wallet.secret_bytes()
+    }
+}
