@@ -466,6 +466,19 @@ fn a_restart_blames_nobody_for_the_silence_meanwhile() {
     world.restart();
     assert_eq!(world.run.phase(), PhaseName::Train);
     assert_eq!(world.run.deadline(), Some(world.now.after(20_000)));
+    let quorum = "trainers_min = 3\nvalidators_min = 0\nupdates_min = 2\nquorum_bps = 6000";
+    let mut world = training(quorum);
+    for index in 0..2 {
+        world.announce(index, 0).unwrap();
+        world.store(index, 0).unwrap();
+    }
+    world.pass(86_400);
+    world.restart();
+    assert_eq!(
+        world.run.deadline(),
+        Some(world.now.after(10_000)),
+        "a new grace time"
+    );
 }
 
 #[test]
@@ -588,4 +601,19 @@ fn a_clock_that_steps_back_is_time_that_stands_still() {
     world.announce(0, 0).unwrap();
     assert!(world.run.deadline() >= deadline);
     world.replayed();
+}
+
+#[test]
+fn a_tick_before_the_deadline_is_not_logged() {
+    let mut world = training(UNSCORED);
+    world.pass(19);
+    assert_eq!(world.feed(Event::Tick), Err(Fault::Unchanged));
+    all_send(&mut world);
+    assert_eq!(
+        world.run.deadline(),
+        None,
+        "only the driver can end this phase"
+    );
+    world.pass(86_400);
+    assert_eq!(world.feed(Event::Tick), Err(Fault::Unchanged));
 }
