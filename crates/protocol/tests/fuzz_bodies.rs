@@ -37,8 +37,8 @@ fn no_bytes_bring_the_codec_down() {
 fn scripts_reach_every_phase() {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let mut reached = std::collections::BTreeSet::new();
-    for _ in 0..300 {
-        let mut bytes = vec![0; 300];
+    for _ in 0..40 {
+        let mut bytes = vec![0; 500];
         rng.fill(&mut bytes[..]);
         reached.extend(script::play(&bytes).phases);
     }
@@ -56,21 +56,22 @@ fn scripts_reach_every_phase() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Random orders: no panic, phases only along the diagram, refused events change nothing,
-    /// no busy deadline, a replay is the same at every prefix. `World` checks all of it.
+    /// Random orders of 200 steps and more, tens of thousands in all: no panic, phases only
+    /// along the diagram, refused events change nothing, no busy deadline, a replay is the same
+    /// at every prefix. `World` checks all of it.
     #[test]
-    fn any_order_of_events_keeps_the_promises(data in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_order_of_events_keeps_the_promises(data in prop::collection::vec(any::<u8>(), 400..480)) {
         script::round_events(&data);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_same_script_gives_the_same_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn the_same_script_gives_the_same_bytes(data in prop::collection::vec(any::<u8>(), 0..600)) {
         let transcript = || script::play(&data).transcript();
         prop_assert_eq!(transcript(), transcript());
     }

@@ -19,10 +19,11 @@ pub(crate) fn round_events(data: &[u8]) {
 /// The same, giving back how it ended.
 pub(crate) fn play(data: &[u8]) -> World {
     let validators = data.first().map_or(1, |byte| byte % 3);
+    let rounds = data.get(1).map_or(1, |byte| 1 + u32::from(byte % 8));
     let cohort = format!(
         "trainers_min = 3\ntrainers_max = 4\nvalidators_min = {validators}\nupdates_min = 2"
     );
-    let mut world = World::new(spec(3, &cohort));
+    let mut world = World::new(spec(rounds, &cohort));
     for step in data.chunks_exact(2).take(EVENTS_MAX) {
         act(&mut world, step[0], step[1]);
     }
@@ -38,7 +39,7 @@ fn act(world: &mut World, what: u8, how: u8) {
         17 => world.pass(u64::from(how)),
         // A clock that steps back.
         18 => world.now = Millis(world.now.0.saturating_sub(u64::from(how) * 1_000)),
-        19 if how < 64 => world.restart(),
+        19 if how < 24 => world.restart(),
         20 => drop(world.feed(Event::Left {
             address: world.trainer(how),
         })),
