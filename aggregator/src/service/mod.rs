@@ -5,6 +5,7 @@ mod access;
 mod jobs;
 mod peers;
 mod pulse;
+mod start;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,11 +15,10 @@ use std::time::Duration;
 
 use convoke_client::{AddressBook, Chain};
 use convoke_protocol::codec;
-use convoke_protocol::identity::{Wallet, keccak};
+use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
-use convoke_protocol::message::{AggregatorMessage, NodeMessage, Order};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
-use convoke_protocol::task::TaskSpec;
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,10 @@ const INPUTS_MAX: usize = 1_024;
 
 /// After the end, payouts are served until everyone has left, but no longer than this.
 const LINGER: Duration = Duration::from_secs(600);
+
+/// An aggregator that was restarted stays so long after the end, since observers of the process
+/// before it may be on their way back.
+const FAREWELL: Duration = Duration::from_secs(15);
 
 /// Members that are away when the task ends have so long to come back and hear of it: a broken
 /// connection is noticed and dialled anew well within it.
@@ -115,16 +119,18 @@ struct Service {
     over_since: Option<tokio::time::Instant>,
     /// Members that were connected after the end, and so have heard of it.
     told: BTreeSet<Address>,
+    /// Whether another process had this task before.
+    resumed: bool,
 }
 
 impl Service {
     async fn start(config: Config, shutdown: &CancellationToken) -> Result<Self, AggregatorError> {
         let chain = Chain::connect(&config.chain, Some(&config.wallet)).await?;
-        let spec = task_spec(&chain, &config).await?;
+        let spec = start::task_spec(&chain, &config).await?;
         rules::by_name(&spec.aggregation.rule)?;
         let store = Store::open(&config.dir).await?;
         let blobs = BlobStore::open(&config.dir.join("blobs"))?;
-        let initial = admit_initial(&blobs, &spec, config.initial.as_deref())?;
+        let initial = start::admit_initial(&blobs, &spec, config.initial.as_deref())?;
         let layout = Layout::of(&blobs.path(&initial))?;
         let setup = Setup {
             task: config.task,
@@ -134,7 +140,7 @@ impl Service {
             checkpoint_bytes: blobs.len(&initial).unwrap_or_default(),
             spec,
         };
-        let run = replay(setup, &store).await?;
+        let (run, resumed) = start::replay(setup, &store).await?;
 
         let (inputs_tx, inputs) = mpsc::channel(INPUTS_MAX);
         let endpoint = Endpoint::server(config.wallet, config.listen, Limits::default())?;
@@ -166,6 +172,7 @@ impl Service {
             inputs,
             over_since: None,
             told: BTreeSet::new(),
+            resumed,
         })
     }
 
@@ -198,12 +205,11 @@ impl Service {
     /// When to look again whether the end has come, once it is near.
     fn patience(&self) -> Option<tokio::time::Instant> {
         let since = self.over_since?;
-        let next = if since.elapsed() < RETURN {
-            RETURN
-        } else {
-            LINGER
-        };
-        Some(since + next)
+        let steps = [FAREWELL, RETURN, LINGER];
+        steps
+            .into_iter()
+            .find(|step| since.elapsed() < *step)
+            .map(|step| since + step)
     }
 
     /// Over, closed on chain, and nobody is left who might ask for payouts.
@@ -220,7 +226,8 @@ impl Service {
             .members()
             .addresses()
             .all(|member| self.told.contains(&member));
-        let everyone_left = self.peers.is_empty() && (all_told || since.elapsed() >= RETURN);
+        let all_back = all_told && (!self.resumed || since.elapsed() >= FAREWELL);
+        let everyone_left = self.peers.is_empty() && (all_back || since.elapsed() >= RETURN);
         everyone_left || since.elapsed() >= LINGER
     }
 
@@ -233,15 +240,16 @@ impl Service {
                     history: self.run.history().cloned().collect(),
                 };
                 self.peers.add(peer, &welcome);
-                if role != Role::Observer {
-                    self.feed(Event::Joined {
-                        address,
-                        role,
-                        stake,
-                    })
-                    .await?;
+                if role == Role::Observer {
+                    self.tell_the_end(address);
+                    return Ok(());
                 }
-                Ok(())
+                self.feed(Event::Joined {
+                    address,
+                    role,
+                    stake,
+                })
+                .await
             }
             Input::Peer(PeerEvent::Left {
                 address,
@@ -338,6 +346,22 @@ impl Service {
         Ok(())
     }
 
+    /// Members hear of the end as they join; observers are no members.
+    fn tell_the_end(&mut self, to: Address) {
+        if !self.run.is_over() {
+            return;
+        }
+        let notice = match self.run.failure() {
+            Some(reason) => Notice::TaskFailed {
+                reason: reason.to_owned(),
+            },
+            None => Notice::TaskFinished {
+                checkpoint: self.run.base(),
+            },
+        };
+        self.peers.tell(to, &AggregatorMessage::Notice(notice));
+    }
+
     /// Feeds an event that is ours; a fault means that it came too late to matter.
     async fn feed(&mut self, event: Event) -> Result<(), AggregatorError> {
         if let Err(fault) = self.try_feed(event).await?
@@ -416,67 +440,4 @@ impl Service {
             }
         }
     }
-}
-
-async fn task_spec(chain: &Chain, config: &Config) -> Result<TaskSpec, AggregatorError> {
-    let record = chain.task(config.task).await?;
-    if record.aggregator != config.wallet.address() {
-        return Err(AggregatorError::NotTheAggregator {
-            task: config.task,
-            named: record.aggregator,
-            ours: config.wallet.address(),
-        });
-    }
-    let file = chain.task_file(config.task).await?;
-    TaskSpec::parse(&file).map_err(|source| AggregatorError::TaskFile {
-        task: config.task,
-        source,
-    })
-}
-
-/// Makes sure that the task's initial checkpoint is among the blobs.
-fn admit_initial(
-    blobs: &BlobStore,
-    spec: &TaskSpec,
-    file: Option<&std::path::Path>,
-) -> Result<BlobHash, AggregatorError> {
-    let initial = spec.initial.ok_or(AggregatorError::NoInitialCheckpoint)?;
-    if blobs.contains(&initial) {
-        return Ok(initial);
-    }
-    let file = file.ok_or(AggregatorError::InitialMissing { expected: initial })?;
-    let got = blobs.insert_file(file)?;
-    if got != initial {
-        blobs.remove(&got)?;
-        let file = file.to_path_buf();
-        return Err(AggregatorError::InitialMismatch {
-            file,
-            got,
-            expected: initial,
-        });
-    }
-    Ok(initial)
-}
-
-/// Brings the machine to where the log ends.
-async fn replay(setup: Setup, store: &Store) -> Result<Run, AggregatorError> {
-    // The clock of the first event is the log's own; without one, time starts now.
-    store.bind(&keccak(&[&codec::encode(&setup)?])).await?;
-    let events = store.events().await?;
-    let born = events.first().map_or_else(pulse::now, |event| event.at);
-    let mut run = Run::new(setup, born);
-    let count = events.len();
-    for logged in events {
-        let event: Event = codec::decode(&logged.bytes)?;
-        run.handle(logged.at, &event)
-            .map_err(|fault| AggregatorError::Log(fault.to_string()))?;
-        // They were carried out then, or are demanded anew by `resume`.
-        while run.poll_effect().is_some() {}
-    }
-    if count > 0 {
-        tracing::info!(
-            events = count, round = run.round().0, phase = %run.phase(), "state restored"
-        );
-    }
-    Ok(run)
 }
