@@ -10,13 +10,15 @@ use alloy_consensus::{
     TxEnvelope, TxReceipt as _,
 };
 use alloy_eips::eip2718::{Decodable2718 as _, Typed2718 as _};
+use alloy_primitives::map::B256HashMap;
 use alloy_primitives::{Address, B64, B256, Bytes, Log, TxKind, U256, keccak256};
+use alloy_rpc_types_eth::state::{AccountOverride, StateOverride};
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context::{BlockEnv, Context, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database::{CacheDB, EmptyDB};
-use revm::database_interface::DatabaseRef as _;
-use revm::state::AccountInfo;
+use revm::database_interface::DatabaseRef;
+use revm::state::{AccountInfo, Bytecode};
 use revm::{ExecuteCommitEvm as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
 
 use crate::error::RpcError;
@@ -57,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) value: U256,
     pub(crate) data: Bytes,
     pub(crate) gas: u64,
+    /// Accounts as they are for this call only.
+    pub(crate) overrides: StateOverride,
 }
 
 /// The whole chain.
@@ -195,8 +199,12 @@ impl Chain {
             ..TxEnv::default()
         };
         let chain_id = self.chain_id;
+        let mut state = CacheDB::new(&self.state);
+        for (address, account) in &call.overrides {
+            overlay(&mut state, *address, account);
+        }
         let mut evm = Context::mainnet()
-            .with_db(CacheDB::new(&self.state))
+            .with_db(state)
             .with_block(block)
             .modify_cfg_chained(|cfg| {
                 cfg.chain_id = chain_id;
@@ -334,6 +342,29 @@ impl Chain {
         self.blocks
             .last()
             .expect("a chain is made with its genesis block")
+    }
+}
+
+fn overlay<D: DatabaseRef>(state: &mut CacheDB<D>, address: Address, changed: &AccountOverride) {
+    let mut account = state.basic_ref(address).ok().flatten().unwrap_or_default();
+    account.balance = changed.balance.unwrap_or(account.balance);
+    account.nonce = changed.nonce.unwrap_or(account.nonce);
+    if let Some(code) = &changed.code {
+        let code = Bytecode::new_raw(code.clone());
+        account.code_hash = code.hash_slow();
+        account.code = Some(code);
+    }
+    state.insert_account_info(address, account);
+    let words = |map: &B256HashMap<B256>| {
+        let word = |(slot, value): (&B256, &B256)| ((*slot).into(), (*value).into());
+        map.iter().map(word).collect::<Vec<(U256, U256)>>()
+    };
+    // Neither fails: both are in memory.
+    if let Some(all) = &changed.state {
+        let _ = state.replace_account_storage(address, words(all).into_iter().collect());
+    }
+    for (slot, value) in changed.state_diff.as_ref().map(words).unwrap_or_default() {
+        let _ = state.insert_account_storage(address, slot, value);
     }
 }
 

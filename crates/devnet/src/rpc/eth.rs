@@ -65,12 +65,11 @@ pub(super) fn call(node: &mut Node, method: &str, params: Vec<Value>) -> Result<
         }
         "eth_getLogs" => Ok(json!(logs(chain, &params.next::<Filter>()?)?)),
         "eth_call" => {
-            let call = call_of(&params.next()?, TRANSACTION_GAS_MAX)?;
-            at_latest(chain, params.optional()?)?;
+            let call = call_of(chain, &mut params)?;
             output(chain.call(&call, node.now())?).map(|output| json!(output))
         }
         "eth_estimateGas" => {
-            let call = call_of(&params.next()?, TRANSACTION_GAS_MAX)?;
+            let call = call_of(chain, &mut params)?;
             Ok(json!(U64::from(estimate(chain, &call, node.now())?)))
         }
         "eth_sendRawTransaction" => Ok(json!(node.send(params.next()?)?)),
@@ -135,7 +134,11 @@ fn at_latest(chain: &Chain, block: Option<BlockId>) -> Result<(), RpcError> {
     ))
 }
 
-fn call_of(request: &TransactionRequest, gas_max: u64) -> Result<Call, RpcError> {
+/// A request, a block that must be the newest, and accounts as the call is to find them.
+fn call_of(chain: &Chain, params: &mut Params) -> Result<Call, RpcError> {
+    let request: TransactionRequest = params.next()?;
+    at_latest(chain, params.optional()?)?;
+    let overrides = params.optional()?.unwrap_or_default();
     let data = request
         .input
         .clone()
@@ -146,7 +149,10 @@ fn call_of(request: &TransactionRequest, gas_max: u64) -> Result<Call, RpcError>
         to: request.to.unwrap_or(TxKind::Create),
         value: request.value.unwrap_or_default(),
         data: data.unwrap_or_default(),
-        gas: request.gas.unwrap_or(gas_max).min(gas_max),
+        gas: request
+            .gas
+            .map_or(TRANSACTION_GAS_MAX, |gas| gas.min(TRANSACTION_GAS_MAX)),
+        overrides,
     })
 }
 

@@ -199,6 +199,38 @@ fn gas_estimates_suffice_and_are_tight() {
 }
 
 #[test]
+fn a_call_finds_accounts_as_it_asks_and_leaves_them_as_they_are() {
+    let (mut node, counter) = counting(3);
+    let call = json!({ "from": address(9), "to": counter });
+    let mut count_with = |overrides: Value| {
+        let output = ok(&mut node, "eth_call", &json!([call, "latest", overrides]));
+        number(&json!(serde_json::from_value::<U256>(output).unwrap()))
+    };
+    let slot = alloy_primitives::B256::ZERO;
+    let diff = json!({ counter.to_string(): { "stateDiff": { slot.to_string(): topic(41) } } });
+    assert_eq!(count_with(diff.clone()), 42);
+    let whole = json!({ counter.to_string(): { "state": {} } });
+    assert_eq!(count_with(whole), 1);
+    assert_eq!(count_with(json!({})), 4);
+    // Code that returns the balance of its caller.
+    let code = json!({
+        counter.to_string(): { "code": "0x333160005260206000f3" },
+        address(9).to_string(): { "balance": "0x7" },
+    });
+    assert_eq!(count_with(code), 7);
+    // Nothing of it stayed, and estimates see it, too.
+    assert_eq!(count_with(Value::Null), 4);
+    let rich = json!({ "from": address(9), "to": address(1), "value": "0x1" });
+    let funds = json!({ address(9).to_string(): { "balance": "0x1" } });
+    let estimate = json!([rich, "latest", funds]);
+    assert_eq!(ok(&mut node, "eth_estimateGas", &estimate), "0x5208");
+    assert_eq!(
+        error(&mut node, "eth_estimateGas", &json!([rich])).0,
+        -32000
+    );
+}
+
+#[test]
 fn refusals_carry_the_code_that_clients_know() {
     let mut node = node();
     let raw = signed(legacy(7, Address::ZERO, U256::ZERO));
