@@ -16,6 +16,7 @@ fn candidate(number: u8) -> Candidate {
         num_examples: 1_000,
         clip_ppm: 1_000_000,
         alignment: 1 << 20,
+        index: u16::from(number),
     }
 }
 
@@ -36,7 +37,9 @@ fn codec(c: &mut Criterion) {
     let candidates = (0..=255).map(candidate).collect();
     let order = Order::Score {
         round: RoundId(3),
+        attempt: 1,
         base: BlobHash([1; 32]),
+        updates: 256,
         candidates,
     };
     let order = AggregatorMessage::Order(order);

@@ -22,9 +22,9 @@ use crate::output::Format;
     version,
     propagate_version = true,
     after_help = "See it work, on this machine and without any key or chain:\n  convoke demo\n\n\
-                  Take part in task 3 as a trainer:\n  convoke wallet new my.key\n  \
-                  convoke stake deposit --task 3 --role trainer --key my.key\n  \
-                  convoke trainer --aggregator HOST:PORT --task 3 --data ./mine --key my.key"
+                  Take part in task 3 as a trainer:\n  convoke wallet new mine\n  \
+                  convoke stake deposit --task 3 --role trainer --key mine\n  \
+                  convoke trainer --aggregator HOST:PORT --task 3 --data ./mine --key mine"
 )]
 pub(crate) struct Cli {
     /// What to run
@@ -53,16 +53,16 @@ pub(crate) enum Command {
     Validator(validator::ValidatorArgs),
     /// Watch a task live
     Watch(watch::WatchArgs),
-    /// Post and look at tasks
+    /// Write, post and look after tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Stake tokens for a role, and take them back
+    /// Stake tokens for a role, delegate them, take them back
     #[command(subcommand)]
     Stake(stake::StakeCommand),
     /// See and claim pay
     #[command(subcommand)]
     Rewards(rewards::RewardsCommand),
-    /// Make and look at keys
+    /// Make, take in and look at keys
     #[command(subcommand)]
     Wallet(wallet::WalletCommand),
     /// Deploy the contracts, send tokens, look at the chain

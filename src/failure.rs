@@ -152,7 +152,7 @@ fn chain_hint(error: &ChainError) -> Option<&'static str> {
             "the address book belongs to another chain: deploy again with `convoke chain deploy`",
         ),
         ChainError::NotEnoughTokens { .. } => {
-            Some("send it tokens with `convoke chain fund ADDRESS --tokens N`")
+            Some("`convoke chain fund ADDRESS --tokens N` sends it tokens")
         }
         ChainError::UnknownTask { .. } => Some("`convoke task list` shows the tasks that exist"),
         _ => None,

@@ -3,6 +3,7 @@
 //! Arguments become a checked configuration, which runs one role or one transaction. Exit
 //! codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
+mod address;
 mod cli;
 mod commands;
 mod failure;
@@ -10,8 +11,12 @@ mod keys;
 mod live;
 mod money;
 mod output;
+mod presets;
+mod processes;
 mod progress;
+mod session;
 mod shutdown;
+mod times;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,15 @@
-//! How a running role shows what it does: a bar at a terminal, lines elsewhere.
+//! How a running role shows what it does: a bar at a terminal, lines elsewhere. And how a single
+//! transaction shows that it is awaited.
+
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::output::{self, Format};
+
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(120);
 
 /// Shows events, and the steps of the round under way.
 pub(crate) struct Progress {
@@ -54,6 +60,35 @@ impl Progress {
     }
 }
 
+/// A sign of life on standard error while a transaction is awaited, for a person who looks on.
+pub(crate) struct Waiting(Option<ProgressBar>);
+
+impl Waiting {
+    /// Begins to turn; ends when dropped. `what` is as in "cannot …".
+    pub(crate) fn start(format: Format, what: &str) -> Self {
+        let attended = format == Format::Text && console::user_attended_stderr();
+        Self(attended.then(|| {
+            let spinner = ProgressBar::new_spinner().with_style(spinner_style());
+            spinner.set_message(format!("{what}: waiting for the chain"));
+            spinner.enable_steady_tick(TICK);
+            spinner
+        }))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.0 {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+fn spinner_style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}")
+        .expect("the template is a constant that the tests below parse")
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:30.cyan/dim} {pos:>5}/{len:<5} {msg}")
         .expect("the template is a constant that the tests below parse")
@@ -63,7 +98,7 @@ fn style() -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_template_parses() {
-        let _ = super::style();
+    fn the_templates_parse() {
+        let _ = (super::style(), super::spinner_style());
     }
 }

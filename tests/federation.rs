@@ -6,6 +6,7 @@ mod common;
 
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::{Notice, PhaseName};
+use convoke_protocol::task::SplitKind;
 
 use self::common::{World, spec, trainer, validator};
 
@@ -52,6 +53,7 @@ async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
             .windows(2)
             .all(|pair| pair[0].checkpoint == pair[1].base)
     );
+    world.assert_paid_as_the_chain_says(&watcher).await;
     world.assert_money_adds_up().await;
 }
 
@@ -105,9 +107,19 @@ async fn a_validator_that_never_reveals_is_left_out_and_unpaid() {
     watcher.until_finished().await;
     assert_eq!(watcher.reports[0].validators, [validator(0).address()]);
     running.await.unwrap().unwrap();
-    let chain = world.chain().await;
-    let paid = chain.token_balance(validator(1).address()).await.unwrap();
-    assert_eq!(paid.0, 0);
+    let (chain, round) = (world.chain().await, RoundId(1));
+    let pay = async |index: u8| {
+        let account = validator(index).address();
+        chain
+            .direct_pay(world.task, round, account)
+            .await
+            .unwrap()
+            .0
+    };
+    assert_eq!(pay(1).await, 0);
+    // 100 of the 201 that committed, and it agrees with itself.
+    let share = world.spec.reward.pool.0 * 2 / 10;
+    assert_eq!(pay(0).await, share * 100 / 201);
     world.assert_money_adds_up().await;
 }
 
@@ -124,4 +136,25 @@ async fn a_node_without_the_stake_is_told_what_to_do() {
         text.contains("Rejected") && text.contains("convoke stake deposit"),
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pay_by_rank_is_what_the_chain_holds_and_everyone_can_claim_it() {
+    let mut task = spec(3, 1, 2);
+    task.reward.split = SplitKind::Rank;
+    task.reward.rank_decay_bps = 5_000;
+    let mut world = World::start(task).await;
+    let _aggregator = world.aggregator(None);
+    let mut watcher = world.watch();
+    let _trainers = [0, 1, 2].map(|index| world.trainer(index, &[]));
+    let _validator = world.validator(0);
+    watcher.until_finished().await;
+    world.assert_paid_as_the_chain_says(&watcher).await;
+    let chain = world.chain().await;
+    let mut best = chain.payouts(world.task, RoundId(1)).await.unwrap();
+    best.sort_by_key(|(_, amount)| std::cmp::Reverse(*amount));
+    let ratio = best[0].1.0 as f64 / best[1].1.0 as f64;
+    assert!((ratio - 2.0).abs() < 1e-6, "{best:?}");
+    world.assert_all_can_be_claimed().await;
+    world.assert_money_adds_up().await;
 }

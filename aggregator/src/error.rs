@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
 use convoke_protocol::codec::CodecError;
-use convoke_protocol::ids::{Address, BlobHash, Digest, TaskId};
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, TaskId};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::task::TaskFileError;
 use convoke_transport::TransportError;
@@ -134,6 +134,25 @@ pub enum AggregatorError {
         /// Who we are.
         ours: Address,
     },
+    /// Nothing is staked, or too little to open rounds.
+    #[error(
+        "the aggregator of task {task} has staked {got}, {needed} base units are needed: \
+         run `convoke stake deposit --task {task} --role aggregator` first"
+    )]
+    Stake {
+        /// The task.
+        task: TaskId,
+        /// Staked now.
+        got: Amount,
+        /// Least stake.
+        needed: Amount,
+    },
+    /// The deployment's administrators have named no proof verifier yet.
+    #[error(
+        "nobody has set a proof verifier on this chain, so it takes no results: \
+         ask who deployed the contracts"
+    )]
+    NoProofVerifier,
     /// The task's creator left out the initial checkpoint.
     #[error("the task file names no initial checkpoint: create tasks with `convoke task create`")]
     NoInitialCheckpoint,

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use convoke_protocol::codec;
-use convoke_protocol::ids::{Digest, Millis, RoundId};
+use convoke_protocol::ids::{Digest, Millis};
 use convoke_protocol::message::RoundReport;
-use convoke_protocol::payout::Payout;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -181,55 +180,6 @@ impl Store {
             .map_err(self.failed())
     }
 
-    /// Saves a round's payouts in the order of their Merkle leaves, in the place of any that
-    /// were saved before.
-    ///
-    /// # Errors
-    /// If the database fails; nothing is changed then.
-    pub async fn save_payouts(
-        &self,
-        round: RoundId,
-        payouts: &[Payout],
-    ) -> Result<(), AggregatorError> {
-        let failed = self.failed();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        sqlx::query("DELETE FROM payout WHERE round = ?")
-            .bind(round.0)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        for (position, payout) in (0i64..).zip(payouts) {
-            sqlx::query(
-                "INSERT INTO payout (round, position, account, role, amount, bytes) \
-                 VALUES (?, ?, ?, ?, ?, ?)",
-            )
-            .bind(round.0)
-            .bind(position)
-            .bind(payout.account.to_string())
-            .bind(payout.role.to_string())
-            .bind(payout.amount.to_string())
-            .bind(self.encode(payout)?)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(failed)
-    }
-
-    /// A round's payouts in the order of their Merkle leaves; empty if none were saved.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn payouts(&self, round: RoundId) -> Result<Vec<Payout>, AggregatorError> {
-        let rows: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT bytes FROM payout WHERE round = ? ORDER BY position")
-                .bind(round.0)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(self.failed())?;
-        rows.iter().map(|bytes| self.decode(bytes)).collect()
-    }
-
     /// Saves a round's report, in the place of any that was saved before.
     ///
     /// # Errors
@@ -342,7 +292,6 @@ const SETUP_KEY: &str = "setup";
 
 const SCHEMA_VERSION: i64 = 1;
 
-/// Payouts are spelt out beside their encoded form, for whoever looks with other tools.
 const SCHEMA: &str = "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -357,31 +306,14 @@ CREATE TABLE report (
     round INTEGER PRIMARY KEY,
     bytes BLOB NOT NULL
 ) STRICT;
-CREATE TABLE payout (
-    round INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    account TEXT NOT NULL,
-    role TEXT NOT NULL,
-    amount TEXT NOT NULL,
-    bytes BLOB NOT NULL,
-    PRIMARY KEY (round, position)
-) STRICT, WITHOUT ROWID;
 ";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use convoke_protocol::ids::{Address, Amount, BlobHash, Role};
+    use convoke_protocol::ids::{Address, BlobHash, RoundId};
 
     use super::*;
-
-    fn payout(id: u8, amount: u128) -> Payout {
-        Payout {
-            account: Address([id; 20]),
-            role: Role::Trainer,
-            amount: Amount(amount),
-        }
-    }
 
     fn report(round: u32) -> RoundReport {
         RoundReport {
@@ -447,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_and_payouts_are_replaced() {
+    async fn values_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         assert_eq!(store.meta("a").await.unwrap(), None);
@@ -455,15 +387,6 @@ mod tests {
             store.set_meta("a", value).await.unwrap();
         }
         assert_eq!(store.meta("a").await.unwrap().unwrap(), b"2");
-
-        let (one, two) = (RoundId(1), RoundId(2));
-        let first = [payout(9, u128::MAX), payout(1, 0), payout(5, 7)];
-        store.save_payouts(one, &first).await.unwrap();
-        store.save_payouts(two, &[payout(3, 3)]).await.unwrap();
-        assert_eq!(store.payouts(one).await.unwrap(), first);
-        store.save_payouts(one, &first[1..]).await.unwrap();
-        assert_eq!(store.payouts(one).await.unwrap(), first[1..]);
-        assert_eq!(store.payouts(RoundId(3)).await.unwrap(), []);
     }
 
     #[tokio::test]

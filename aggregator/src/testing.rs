@@ -69,6 +69,7 @@ pub(crate) fn update(dir: &Path, id: u8, delta: &[f32]) -> (Candidate, PathBuf) 
         num_examples: 100,
         clip_ppm: 1_000_000,
         alignment: 0,
+        index: 0,
     };
     (candidate, path)
 }

@@ -1,108 +1,220 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {ITaskManagerTypes} from "../src/interfaces/ITaskManager.sol";
+import {IRoundManagerTypes as Rounds} from "../src/interfaces/IRoundManager.sol";
+import {ITaskManagerTypes as Tasks} from "../src/interfaces/ITaskManager.sol";
 import {BaseTest} from "./helpers/Base.sol";
 import {Tree} from "./helpers/Tree.sol";
 import {vm} from "./helpers/Vm.sol";
 
-/// @notice Gas of each call; `npm run gas` writes it to snapshots/.
+/// @notice Gas of each call, a transaction of its own; `npm run gas` writes it to snapshots/.
 contract GasTest is BaseTest {
-    function test_gas_of_the_life_of_a_task() public {
+    address private constant DELEGATOR = address(0x9000);
+
+    /// What one transaction may use since EIP-7825.
+    uint256 private constant TRANSACTION_GAS_MAX = 1 << 24;
+
+    string private label;
+
+    function test_gas_of_tasks() public {
+        create(specification());
         vm.prank(CREATOR);
-        uint64 id = tasks.createTask(specification(), new bytes(0));
-        vm.snapshotGasLastCall("createTask, first, empty file");
+        tasks.createTask(specification(), new bytes(0));
+        note("createTask, empty file");
         bytes memory file = new bytes(1_024);
         for (uint256 i = 0; i < file.length; ++i) {
             file[i] = "x";
         }
         vm.prank(CREATOR);
-        id = tasks.createTask(specification(), file);
-        vm.snapshotGasLastCall("createTask, file of 1 KiB");
-        vm.prank(ALICE);
-        stakes.deposit(id, 0, STAKE_MIN);
-        vm.snapshotGasLastCall("deposit, first");
-        vm.prank(BOB);
-        stakes.deposit(id, 0, STAKE_MIN);
-        vm.snapshotGasLastCall("deposit");
-        submitEmpty(id, 1, 1);
-        vm.snapshotGasLastCall("submitResult, first");
-        submitEmpty(id, 2, ROUNDS);
-        vm.snapshotGasLastCall("submitResult");
-        vm.prank(AGGREGATOR);
-        tasks.finish(id);
-        vm.snapshotGasLastCall("finish");
-        tasks.refund(id);
-        vm.snapshotGasLastCall("refund");
-        vm.prank(ALICE);
-        stakes.requestWithdrawal(id, STAKE_MIN);
-        vm.snapshotGasLastCall("requestWithdrawal");
-        pass(UNBONDING);
-        vm.prank(ALICE);
-        stakes.withdraw(id);
-        vm.snapshotGasLastCall("withdraw");
-        id = newTask();
-        pass(TIMEOUT);
-        tasks.abort(id);
-        vm.snapshotGasLastCall("abort");
-        id = newTask();
+        uint64 id = tasks.createTask(specification(), file);
+        note("createTask, file of 1 KiB");
+        vm.prank(CREATOR);
+        tasks.fund(id, 1_000);
+        note("fund");
         vm.prank(CREATOR);
         tasks.cancel(id);
-        vm.snapshotGasLastCall("cancel");
+        note("cancel");
+        id = staffed(1);
+        play(id, 1, 1, 1);
+        open(id, 2, 1);
+        pass(TIMEOUT);
+        tasks.tick(id);
+        note("tick, ends a task");
+        tasks.refund(id);
+        note("refund");
     }
 
-    function test_gas_of_claims_16() public {
-        claims(16, "16 payouts");
+    function test_gas_of_stake() public {
+        uint64 id = staffed(1);
+        stake(id, validator(1), 1, VALIDATOR_STAKE);
+        note("deposit");
+        endow(DELEGATOR);
+        vm.prank(DELEGATOR);
+        stakes.delegate(id, validator(1), 100);
+        note("delegate");
+        pass(WARMUP);
+        stakes.activate(id, validator(1), DELEGATOR);
+        note("activate");
+        vm.prank(validator(1));
+        stakes.setCommission(id, 500);
+        note("setCommission");
+        play(id, 1, 1, 2);
+        pass(DISPUTE);
+        tasks.claimDirect(id, 1, validator(1));
+        note("claimDirect, with delegators");
+        stakes.claimRewards(id, validator(1), DELEGATOR);
+        note("claimRewards");
+        vm.prank(DELEGATOR);
+        stakes.undelegate(id, validator(1), 50_000);
+        note("undelegate");
+        vm.prank(validator(1));
+        stakes.requestWithdrawal(id, VALIDATOR_STAKE);
+        note("requestWithdrawal");
+        pass(UNBONDING);
+        vm.prank(DELEGATOR);
+        stakes.withdrawDelegation(id, validator(1));
+        note("withdrawDelegation");
+        vm.prank(validator(1));
+        stakes.withdraw(id);
+        note("withdraw");
     }
 
-    function test_gas_of_claims_64() public {
-        claims(64, "64 payouts");
+    function test_gas_of_a_challenge() public {
+        Tasks.TaskSpec memory spec = specification();
+        spec.proofMode = Tasks.ProofMode.OnChallenge;
+        uint64 id = staffed(spec, 3);
+        Rounds.Submission memory result = toSettling(id, 1, 16, 3);
+        result.proof = "bad";
+        submit(id, 1, result);
+        vm.prank(ANYONE);
+        rounds.challengeResult(id, 1, result.payouts, result.factors, result.proof);
+        note("challengeResult, voids and slashes");
     }
 
-    function test_gas_of_claims_256() public {
-        claims(256, "256 payouts");
+    function test_gas_of_a_round_of_16() public {
+        round(16, 3, "16 trainers, 3 validators");
     }
 
-    function test_gas_of_an_account_with_many_rounds() public {
-        ITaskManagerTypes.TaskSpec memory spec = specification();
-        spec.rounds = 10;
-        vm.prank(CREATOR);
-        uint64 id = tasks.createTask(spec, "task");
-        ITaskManagerTypes.Claim[] memory batch = new ITaskManagerTypes.Claim[](spec.rounds);
-        for (uint32 round = 1; round <= spec.rounds; ++round) {
-            (bytes32[] memory proof,) = settle(id, round, 1_000, 1, 1_001);
-            batch[round - 1] = ITaskManagerTypes.Claim(round, ALICE, 1_000, proof);
+    function test_gas_of_a_round_of_16_with_8() public {
+        round(16, 8, "16 trainers, 8 validators");
+    }
+
+    function test_gas_of_a_round_of_64() public {
+        round(64, 3, "64 trainers, 3 validators");
+    }
+
+    function test_gas_of_a_round_of_64_with_8() public {
+        round(64, 8, "64 trainers, 8 validators");
+    }
+
+    function test_gas_of_a_round_of_256() public {
+        round(256, 3, "256 trainers, 3 validators");
+    }
+
+    function test_gas_of_a_round_of_256_with_8() public {
+        round(256, 8, "256 trainers, 8 validators");
+    }
+
+    function test_gas_of_a_round_of_256_with_16() public {
+        round(256, 16, "256 trainers, 16 validators");
+    }
+
+    /// The most that a result can be: the task ends by time-out if it does not fit a transaction.
+    function test_the_largest_result_fits_a_transaction() public {
+        label = ", 256 trainers, 64 validators, all commit themselves as well";
+        uint64 id = staffed(64);
+        open(id, 1, 256);
+        bytes32[] memory leaves = cohort(id, 1, 256);
+        for (uint256 i = 0; i < 256; ++i) {
+            bytes32[] memory proof = Tree.proof(leaves, i);
+            vm.prank(trainer(i));
+            rounds.commitUpdate(id, 1, "update", proof);
         }
-        pass(WINDOW);
-        tasks.claimMany(id, batch);
-        vm.snapshotGasLastCall("claimMany, 10 rounds of one account");
-        vm.prank(AGGREGATOR);
+        seal(id, 1, 256);
+        draw(id, 1);
+        uint16[][] memory reveals = sameReveals(64, 512, ONE - 1);
+        score(id, 1, reveals);
+        Rounds.Submission memory result = submission(id, 1, reveals, share(id, 1, 512));
+        submit(id, 1, result);
+        isTrue(note("submitResult") < TRANSACTION_GAS_MAX, "too large");
+    }
+
+    function test_the_closing_evaluation_fits_a_transaction() public {
+        uint64 id = staffed(64);
+        play(id, 1, 1, 64);
+        play(id, 2, 1, 64);
         tasks.finish(id);
-        pass(VESTING);
-        tasks.releaseVested(id, ALICE);
-        vm.snapshotGasLastCall("releaseVested");
+        note("finish, opens the closing evaluation");
+        score(id, ROUNDS + 1, sameReveals(64, 1, ONE));
+        isTrue(
+            note("revealScores, the last of 64 in the closing evaluation") < TRANSACTION_GAS_MAX,
+            "too large"
+        );
+        isState(id, Tasks.TaskState.Finished);
     }
 
-    function claims(uint256 count, string memory label) private {
-        uint64 id = newTask();
-        bytes32[] memory leaves = new bytes32[](count);
-        for (uint256 i = 0; i < count; ++i) {
-            leaves[i] = tasks.payoutLeaf(id, 1, account(i), 400);
-        }
-        submit(id, 1, Tree.root(leaves), uint128(400 * count));
-        pass(WINDOW);
-        tasks.claim(id, 1, account(0), 400, Tree.proof(leaves, 0));
-        tasks.claim(id, 1, account(1), 400, Tree.proof(leaves, 1));
-        vm.snapshotGasLastCall(string.concat("claim, one of ", label));
-        ITaskManagerTypes.Claim[] memory batch = new ITaskManagerTypes.Claim[](10);
+    // ---- Inside ----
+
+    /// @dev Round 2, so that nothing is paid for a first time but what each round brings anew.
+    function round(uint16 trainers, uint256 validators, string memory label_) private {
+        label = string.concat(", ", label_);
+        Tasks.TaskSpec memory spec = specification();
+        spec.reward = 1e18;
+        uint64 id = staffed(spec, validators);
+        play(id, 1, 1, validators);
+        uint256 sum = settle(id, trainers, validators);
+        pass(DISPUTE);
+        uint128[] memory amounts = share(id, 2, trainers);
+        bytes32[] memory leaves = payoutLeaves(id, 2, amounts);
+        tasks.claim(id, 2, trainer(0), amounts[0], Tree.proof(leaves, 0));
+        uint256 claim = note("claim, a first one");
+        Tasks.Claim[] memory batch = new Tasks.Claim[](10);
         for (uint256 i = 0; i < batch.length; ++i) {
-            batch[i] = ITaskManagerTypes.Claim(1, account(i + 2), 400, Tree.proof(leaves, i + 2));
+            batch[i] = Tasks.Claim(2, trainer(i + 1), amounts[0], Tree.proof(leaves, i + 1));
         }
         tasks.claimMany(id, batch);
-        vm.snapshotGasLastCall(string.concat("claimMany, 10 accounts of ", label));
+        note("claimMany, 10 accounts");
+        tasks.claimDirect(id, 2, validator(0));
+        note("claimDirect");
+        vm.snapshotValue(string.concat("whole round without claims", label), sum);
+        vm.snapshotValue(
+            string.concat("each trainer and round, claim included", label), sum / trainers + claim
+        );
     }
 
-    function account(uint256 i) private pure returns (address) {
-        return address(uint160(0x9000 + i));
+    /// @return sum Gas of the whole round.
+    function settle(uint64 id, uint16 trainers, uint256 validators) private returns (uint256 sum) {
+        uint32 number = tasks.task(id).roundsSettled + 1;
+        open(id, number, trainers);
+        sum = note("openRound");
+        if (trainers < 256) {
+            commitOwn(id, number, 0, trainers);
+            note("commitUpdate");
+            vm.prank(AGGREGATOR);
+            rounds.failRound(id, number);
+            open(id, number, trainers);
+        }
+        seal(id, number, trainers);
+        sum += note("commitUpdates");
+        draw(id, number);
+        sum += note("drawSeed");
+        uint16[][] memory reveals = sameReveals(validators, trainers, ONE);
+        for (uint256 v = 0; v < validators; ++v) {
+            reveals[v][v % trainers] += uint16(100 * v);
+            commitScores(id, number, v, reveals[v]);
+            sum += note("commitScores");
+        }
+        for (uint256 v = 0; v < validators; ++v) {
+            reveal(id, number, v, reveals[v]);
+            sum += note("revealScores");
+        }
+        Rounds.Submission memory result =
+            submission(id, number, reveals, share(id, number, trainers));
+        submit(id, number, result);
+        sum += note("submitResult");
+    }
+
+    function note(string memory name) private returns (uint256) {
+        return vm.snapshotGasLastCall(string.concat(name, label));
     }
 }

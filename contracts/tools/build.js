@@ -9,36 +9,68 @@ const path = require("path");
 const solc = require("solc");
 
 const ROOT = path.resolve(__dirname, "..");
-const CONTRACTS = ["ConvokeToken", "StakeManager", "TaskManager"];
+const CONTRACTS = {
+  ConvokeToken: "src/ConvokeToken.sol",
+  StakeManager: "src/StakeManager.sol",
+  TaskManager: "src/TaskManager.sol",
+  RoundManager: "src/RoundManager.sol",
+  PenaltyManager: "src/PenaltyManager.sol",
+  UncheckedVerifier: "src/UncheckedVerifier.sol",
+  Settlement: "src/libraries/Settlement.sol",
+  TimelockController: "@openzeppelin/contracts/governance/TimelockController.sol",
+};
 
 // Keep in step with foundry.toml.
 const SETTINGS = {
-  optimizer: { enabled: true, runs: 1000 },
+  optimizer: { enabled: true, runs: 200 },
   evmVersion: "shanghai",
   metadata: { bytecodeHash: "none", appendCBOR: false },
-  outputSelection: { "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"] } },
+  outputSelection: {
+    "*": {
+      "*": [
+        "abi",
+        "evm.bytecode.object",
+        "evm.bytecode.linkReferences",
+        "evm.deployedBytecode.object",
+      ],
+    },
+  },
 };
 
 function main() {
   const out = path.resolve(process.argv[2] ?? path.join(ROOT, "artifacts"));
   fs.mkdirSync(out, { recursive: true });
   const compiled = compile();
-  for (const name of CONTRACTS) {
-    const { abi, evm } = compiled[`src/${name}.sol`][name];
+  for (const [name, file] of Object.entries(CONTRACTS)) {
+    const { abi, evm } = compiled[file][name];
     const artifact = {
       contractName: name,
       compiler: solc.version(),
       abi,
-      bytecode: `0x${evm.bytecode.object}`,
-      deployedBytecode: `0x${evm.deployedBytecode.object}`,
+      bytecode: unlinked(evm.bytecode),
+      deployedBytecode: unlinked(evm.deployedBytecode),
+      // Where in the bytecode, in bytes, a library's address belongs; zeros are there now.
+      linkReferences: links(evm.bytecode),
     };
     fs.writeFileSync(path.join(out, `${name}.json`), `${JSON.stringify(artifact, null, 1)}\n`);
   }
 }
 
+// solc writes a hash of the library's name where its address belongs.
+function unlinked(code) {
+  return `0x${code.object.replace(/__\$[0-9a-f]{34}\$__/g, "00".repeat(20))}`;
+}
+
+function links(code) {
+  const libraries = Object.values(code.linkReferences ?? {}).flatMap(Object.entries);
+  return Object.fromEntries(
+    libraries.map(([name, places]) => [name, places.map((place) => place.start)]),
+  );
+}
+
 function compile() {
   const sources = Object.fromEntries(
-    CONTRACTS.map((name) => [`src/${name}.sol`, { content: read(`src/${name}.sol`) }]),
+    Object.values(CONTRACTS).map((file) => [file, { content: source(file) }]),
   );
   const input = { language: "Solidity", sources, settings: SETTINGS };
   const output = JSON.parse(solc.compile(JSON.stringify(input), { import: find }));
@@ -50,10 +82,14 @@ function compile() {
 
 function find(name) {
   try {
-    return { contents: read(name.startsWith("@") ? `node_modules/${name}` : name) };
+    return { contents: source(name) };
   } catch (error) {
     return { error: error.message };
   }
+}
+
+function source(name) {
+  return read(name.startsWith("@") ? `node_modules/${name}` : name);
 }
 
 function read(name) {

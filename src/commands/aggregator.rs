@@ -1,28 +1,26 @@
 //! `convoke aggregator`: holds the rounds of one task together.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use convoke_aggregator::service::{self, Config, Ended};
-use convoke_aggregator::store::Store;
 use convoke_client::Chain;
-use convoke_node::claims::Claims;
-use convoke_protocol::identity::Wallet;
+use convoke_node::claims::claim_pay;
 use convoke_protocol::ids::{Amount, TaskId};
 use serde_json::json;
 
 use crate::cli::{self, ChainArgs};
 use crate::keys::KeyArgs;
-use crate::money;
 use crate::output::Format;
+use crate::session::Ledger;
 use crate::shutdown::ParentArgs;
 
 /// Arguments of `aggregator`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  convoke aggregator --task 3 --initial mnist-initial.safetensors --listen 0.0.0.0:4433 --key aggregator.key\n\n\
+    after_help = "Example:\n  convoke aggregator --task 3 --initial mnist-initial.safetensors --listen 0.0.0.0:4433 --key aggregator\n\n\
                   Killed at any moment and started again, it goes on with the same round."
 )]
 pub(crate) struct AggregatorArgs {
@@ -62,7 +60,7 @@ pub(crate) async fn run(args: AggregatorArgs, format: Format) -> anyhow::Result<
         chain: book.clone(),
         task: args.task,
         listen: args.listen,
-        dir: dir.clone(),
+        dir,
         initial: args.initial,
     };
     let listening = |address: SocketAddr| {
@@ -78,29 +76,19 @@ pub(crate) async fn run(args: AggregatorArgs, format: Format) -> anyhow::Result<
         ),
         Ended::Failed(reason) => bail!("task {task} failed: {reason}"),
         Ended::Finished => {
-            let chain = Chain::connect(&book, Some(&wallet)).await?;
+            let ledger = Ledger::of(Chain::connect(&book, Some(&wallet)).await?).await?;
+            let chain = &ledger.chain;
             let paid = if args.no_claim {
                 Amount::ZERO
             } else {
-                claim(&chain, &wallet, task, &dir)
+                claim_pay(chain, task, wallet.address())
                     .await
                     .context("cannot claim the aggregator's pay")?
             };
-            let paid_text = money::exact(paid);
-            format.event(
-                &json!({ "event": "finished", "claimed": paid }),
-                &format!("task {task} is finished; claimed {paid_text} tokens"),
-            )
+            let mut event = json!({ "event": "finished" });
+            ledger.token.put(&mut event, "claimed", paid);
+            let paid = ledger.token.exact(paid);
+            format.event(&event, &format!("task {task} is finished; claimed {paid}"))
         }
     }
-}
-
-/// Claims the aggregator's own pay; its store has the payouts of every round.
-async fn claim(chain: &Chain, wallet: &Wallet, task: TaskId, dir: &Path) -> anyhow::Result<Amount> {
-    let store = Store::open(dir).await?;
-    let mut claims = Claims::prepare(chain, task, wallet.address()).await?;
-    while let Some(round) = claims.next_wanted() {
-        claims.hear(round, &store.payouts(round).await?)?;
-    }
-    Ok(claims.submit().await?)
 }

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use convoke_devnet::{Config, DEFAULT_CHAIN_ID, Devnet};
-use convoke_protocol::ids::{Address, Amount};
+use convoke_protocol::ids::Address;
 use serde_json::json;
 
-use crate::money;
+use crate::address;
+use crate::money::{self, Decimal};
 use crate::output::Format;
+use crate::presets;
 use crate::shutdown::ParentArgs;
 
 /// Arguments of `devnet`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  convoke wallet new creator.key\n  convoke devnet --fund ADDRESS\n  convoke chain deploy --key creator.key\n\n\
+    after_help = "Example:\n  convoke wallet new creator --plain\n  convoke devnet --fund ADDRESS\n  convoke chain deploy --unchecked-proofs --key creator\n\n\
                   Any Ethereum client can use it: point it at http://127.0.0.1:8545."
 )]
 pub(crate) struct DevnetArgs {
@@ -27,11 +29,11 @@ pub(crate) struct DevnetArgs {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Accounts that start with coin, on a new chain
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     fund: Vec<Address>,
     /// Coin of each funded account
     #[arg(long, value_name = "COIN", default_value = "10000", value_parser = money::parse)]
-    coin: Amount,
+    coin: Decimal,
     /// EIP-155 chain id
     #[arg(long, value_name = "ID", default_value_t = DEFAULT_CHAIN_ID)]
     chain_id: u64,
@@ -42,7 +44,7 @@ pub(crate) struct DevnetArgs {
 /// Runs the command.
 pub(crate) async fn run(args: DevnetArgs, format: Format) -> anyhow::Result<()> {
     let stop = args.parent.token();
-    let coin = args.coin.0;
+    let coin = presets::coin_of(args.chain_id).amount(&args.coin)?.0;
     let funded = args
         .fund
         .iter()

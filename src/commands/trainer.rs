@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use convoke_protocol::ids::{RoundId, TaskId};
+use convoke_protocol::ids::{Amount, RoundId, TaskId};
 use convoke_sim::{Adversary, Persona};
 use convoke_trainer::service::{self, Conduct, Config, Ended, TrainerEvent};
 use serde_json::{Value, json};
@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 use crate::cli::{self, ChainArgs};
 use crate::failure::usage;
 use crate::keys::KeyArgs;
-use crate::money;
+use crate::money::Unit;
 use crate::output::Format;
 use crate::progress::Progress;
+use crate::session::Ledger;
 use crate::shutdown::{self, ParentArgs};
 
 /// Arguments of `trainer`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  convoke trainer --aggregator example.org:4433 --task 3 --data ./mine --key my.key\n\n\
+    after_help = "Example:\n  convoke trainer --aggregator example.org:4433 --task 3 --data ./mine --key mine\n\n\
                   The data stays here: only the change that it makes to the model is sent."
 )]
 pub(crate) struct TrainerArgs {
@@ -67,6 +68,21 @@ pub(crate) struct NodeArgs {
     pub(crate) parent: ParentArgs,
 }
 
+impl NodeArgs {
+    /// What the task pays in.
+    pub(crate) async fn token(&self) -> anyhow::Result<Unit> {
+        let chain = self.chain.connect(None).await?;
+        Ok(Ledger::of(chain).await?.token)
+    }
+}
+
+/// The event of pay that arrived.
+pub(crate) fn claimed(token: &Unit, amount: Amount) -> (Value, String) {
+    let mut value = json!({ "event": "claimed" });
+    token.put(&mut value, "amount", amount);
+    (value, format!("claimed {}", token.exact(amount)))
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()> {
     let conduct = args
@@ -76,6 +92,7 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
         .transpose()?;
     let node = args.node;
     let stop = node.parent.token();
+    let token = node.token().await?;
     let config = Config {
         wallet: node.key.wallet()?,
         chain: node.chain.book()?,
@@ -90,7 +107,7 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
         claim: !node.no_claim,
     };
     let progress = Progress::new(format);
-    let listener = Arc::new(move |event: TrainerEvent| tell(&progress, &event));
+    let listener = Arc::new(move |event: TrainerEvent| tell(&progress, &token, &event));
     let running = service::run(config, conduct, listener, stop.clone());
     // Whatever it is doing, it stops: what it was doing is done again after a restart.
     let ended = tokio::select! {
@@ -104,7 +121,7 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
     }
 }
 
-fn tell(progress: &Progress, event: &TrainerEvent) {
+fn tell(progress: &Progress, token: &Unit, event: &TrainerEvent) {
     match event {
         TrainerEvent::Training {
             round,
@@ -118,11 +135,11 @@ fn tell(progress: &Progress, event: &TrainerEvent) {
         TrainerEvent::Connected { .. } | TrainerEvent::Disconnected { .. } => {}
         _ => progress.clear(),
     }
-    let (value, text) = described(event);
+    let (value, text) = described(token, event);
     progress.event(&value, &text);
 }
 
-fn described(event: &TrainerEvent) -> (Value, String) {
+fn described(token: &Unit, event: &TrainerEvent) -> (Value, String) {
     match event {
         TrainerEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
@@ -161,10 +178,7 @@ fn described(event: &TrainerEvent) -> (Value, String) {
             json!({ "event": "settled", "round": round }),
             format!("round {round}: settled on chain"),
         ),
-        TrainerEvent::Claimed { amount } => (
-            json!({ "event": "claimed", "amount": amount }),
-            format!("claimed {} tokens", money::exact(*amount)),
-        ),
+        TrainerEvent::Claimed { amount } => claimed(token, *amount),
         TrainerEvent::Finished => (json!({ "event": "finished" }), "the task is over".into()),
     }
 }

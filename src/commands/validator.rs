@@ -7,8 +7,8 @@ use clap::Args;
 use convoke_validator::service::{self, Config, Ended, ValidatorEvent};
 use serde_json::{Value, json};
 
-use crate::commands::trainer::NodeArgs;
-use crate::money;
+use crate::commands::trainer::{NodeArgs, claimed};
+use crate::money::Unit;
 use crate::output::Format;
 use crate::progress::Progress;
 use crate::shutdown;
@@ -16,7 +16,7 @@ use crate::shutdown;
 /// Arguments of `validator`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  convoke validator --aggregator example.org:4433 --task 3 --data ./held-out --key my.key\n\n\
+    after_help = "Example:\n  convoke validator --aggregator example.org:4433 --task 3 --data ./held-out --key mine\n\n\
                   The data must be such that no trainer has seen it (its t10k files are read)."
 )]
 pub(crate) struct ValidatorArgs {
@@ -31,6 +31,7 @@ pub(crate) struct ValidatorArgs {
 pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<()> {
     let node = args.node;
     let stop = node.parent.token();
+    let token = node.token().await?;
     let config = Config {
         wallet: node.key.wallet()?,
         chain: node.chain.book()?,
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<(
         withhold: args.withhold,
     };
     let progress = Progress::new(format);
-    let listener = Arc::new(move |event: ValidatorEvent| tell(&progress, &event));
+    let listener = Arc::new(move |event: ValidatorEvent| tell(&progress, &token, &event));
     let running = service::run(config, listener, stop.clone());
     // Whatever it is doing, it stops: what it was doing is done again after a restart.
     let ended = tokio::select! {
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<(
     }
 }
 
-fn tell(progress: &Progress, event: &ValidatorEvent) {
+fn tell(progress: &Progress, token: &Unit, event: &ValidatorEvent) {
     match event {
         ValidatorEvent::Scoring { round, done, of } => {
             return progress.step(&format!("round {round}: scoring"), *done as u64, *of as u64);
@@ -68,11 +69,11 @@ fn tell(progress: &Progress, event: &ValidatorEvent) {
         ValidatorEvent::Connected { .. } | ValidatorEvent::Disconnected { .. } => {}
         _ => progress.clear(),
     }
-    let (value, text) = described(event);
+    let (value, text) = described(token, event);
     progress.event(&value, &text);
 }
 
-fn described(event: &ValidatorEvent) -> (Value, String) {
+fn described(token: &Unit, event: &ValidatorEvent) -> (Value, String) {
     match event {
         ValidatorEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
@@ -98,10 +99,7 @@ fn described(event: &ValidatorEvent) -> (Value, String) {
             json!({ "event": "machine_failed", "round": round, "reason": reason }),
             format!("round {round}: this machine failed: {reason}"),
         ),
-        ValidatorEvent::Claimed { amount } => (
-            json!({ "event": "claimed", "amount": amount }),
-            format!("claimed {} tokens", money::exact(*amount)),
-        ),
+        ValidatorEvent::Claimed { amount } => claimed(token, *amount),
         ValidatorEvent::Finished => (json!({ "event": "finished" }), "the task is over".into()),
     }
 }

@@ -12,6 +12,7 @@ use crate::cli::{self, ChainArgs};
 use crate::live::board::{Board, Measured, Over};
 use crate::live::{FRAME, View, observer};
 use crate::output::Format;
+use crate::session::Ledger;
 use crate::shutdown;
 
 /// Arguments of `watch`.
@@ -34,12 +35,14 @@ pub(crate) struct WatchArgs {
 /// Runs the command.
 pub(crate) async fn run(args: WatchArgs, format: Format) -> anyhow::Result<()> {
     let quit = shutdown::on_signals();
-    let chain = args.chain.connect(None).await?;
+    let ledger = Ledger::of(args.chain.connect(None).await?).await?;
+    let chain = &ledger.chain;
     let spec = TaskSpec::parse(&chain.task_file(args.task).await?)?;
     let mut board = Board::new(&spec.name, spec.rounds, chain.book().chain_id);
     board.task = Some(args.task);
+    board.token = ledger.token.clone();
     board.footer = format!("aggregator at {}", args.aggregator);
-    let mut link = observer::dial(&chain, args.task, args.aggregator).await?;
+    let mut link = observer::dial(chain, args.task, args.aggregator).await?;
     let mut view = View::open(format, &quit)?;
     let started = Instant::now();
     let mut frames = tokio::time::interval(FRAME);

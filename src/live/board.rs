@@ -7,6 +7,8 @@ use convoke_protocol::ids::{Address, Amount, RoundId, TaskId};
 use convoke_protocol::message::{Notice, PhaseName, RoundReport};
 use convoke_protocol::refusal::Refusal;
 
+use crate::money::Unit;
+
 /// A task and the round under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
@@ -38,6 +40,8 @@ pub(crate) struct Board {
     pub(crate) over: Option<Over>,
     /// The last thing worth a line.
     pub(crate) news: String,
+    /// What the task pays in.
+    pub(crate) token: Unit,
     /// Where more can be read, for the foot of the screen.
     pub(crate) footer: String,
     /// Time since the start.
@@ -147,6 +151,7 @@ impl Board {
             measured: BTreeMap::new(),
             over: None,
             news: String::new(),
+            token: Unit::default(),
             footer: String::new(),
             elapsed: Duration::ZERO,
         }

@@ -6,7 +6,6 @@ use convoke_protocol::message::{Notice, PhaseName, RoundReport};
 use serde_json::{Value, json};
 
 use super::board::{Board, Measured};
-use crate::money;
 use crate::output::{self, Format};
 
 /// Writes lines.
@@ -116,8 +115,9 @@ fn as_text(board: &Board, notice: &Notice) -> Option<String> {
         Notice::RoundCommitted(report) => report_text(board, report),
         Notice::RoundSettled { round, total } => {
             format!(
-                "round {round}: settled, {} tokens allotted",
-                money::short(*total)
+                "round {round}: settled, {} {} to its trainers",
+                board.token.short(*total),
+                board.token.symbol
             )
         }
         Notice::RoundRetried { round, reason } => format!("round {round}: tried again: {reason}"),

@@ -10,7 +10,7 @@ use crate::keys;
 
 /// Dials the aggregator of a task. It has to prove the address that the chain names.
 pub(crate) async fn dial(chain: &Chain, task: TaskId, aggregator: String) -> anyhow::Result<Link> {
-    let expected = chain.task(task).await?.aggregator;
+    let expected = chain.terms(task).await?.aggregator;
     let endpoint =
         Endpoint::client(keys::random()?, Limits::default()).context("cannot open a socket")?;
     Ok(Link::open(

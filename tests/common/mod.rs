@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use convoke_client::{AddressBook, Chain, DeployOptions, NewTask, StakeMinimums};
+use convoke_client::{AddressBook, Chain, DeployOptions};
 use convoke_models::{Dataset, ModelConfig, Part};
-use convoke_node::{Link, LinkConfig, LinkEvent};
+use convoke_node::claims::{claim_pay, outstanding};
+use convoke_node::{Link, LinkConfig, LinkEvent, terms_of};
+use convoke_protocol::factors;
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, Notice, PhaseName, RoundReport};
@@ -117,28 +119,17 @@ impl World {
 
         let creator = wallet(1);
         let options = DeployOptions {
-            initial_supply: Amount(u128::from(u64::MAX)),
             unbonding_seconds: 60,
+            unchecked_proofs: true,
+            ..DeployOptions::new(Amount(u128::from(u64::MAX)))
         };
-        let book = Chain::deploy(&url, &creator, options).await.unwrap();
+        let book = Chain::deploy(&url, &creator, &options).await.unwrap();
         book.save(&dir.path().join("chain.toml")).unwrap();
         let chain = Chain::connect(&book, Some(&creator)).await.unwrap();
-        let reward = &spec.reward;
-        let new = NewTask {
-            aggregator: wallet(2).address(),
-            reward: reward.pool,
-            rounds: spec.rounds,
-            stakes_min: StakeMinimums::default(),
-            vesting_bps: reward.vesting_bps,
-            dispute_window_seconds: reward.dispute_window_s,
-            round_timeout_seconds: reward.round_timeout_s,
-            vesting_seconds: reward.vesting_s,
-        };
-        let task = chain
-            .create_task(&new, &spec.to_toml().unwrap())
-            .await
-            .unwrap();
-        Self {
+        let terms = terms_of(&spec, wallet(2).address());
+        let file = spec.to_toml().unwrap();
+        let task = chain.create_task(&terms, &file).await.unwrap();
+        let world = Self {
             dir,
             book,
             task,
@@ -147,7 +138,22 @@ impl World {
             creator,
             aggregator_port: 0,
             devnet: Some(devnet),
+        };
+        // The chain waits for every validator that has staked: so many as the task wants.
+        for index in (0..world.spec.cohort.validators_min).map(|index| index as u8) {
+            let stake = Amount(100 + u128::from(index));
+            world.stake(&validator(index), Role::Validator, stake).await;
         }
+        world
+    }
+
+    /// Has a node stake what it is given for it.
+    pub async fn stake(&self, wallet: &Wallet, role: Role, amount: Amount) {
+        let creator = self.chain().await;
+        let given = creator.transfer_token(wallet.address(), amount);
+        given.await.unwrap();
+        let chain = Chain::connect(&self.book, Some(wallet)).await.unwrap();
+        chain.deposit_stake(self.task, role, amount).await.unwrap();
     }
 
     pub async fn chain(&self) -> Chain {
@@ -247,17 +253,63 @@ impl World {
         format!("127.0.0.1:{}", self.aggregator_port)
     }
 
-    /// Escrow in = paid + refunded + vesting + unclaimed, to the unit.
+    /// Escrow in = paid + refunded + vesting + held, to the unit.
     pub async fn assert_money_adds_up(&self) {
         let balances = self.chain().await.balances(self.task).await.unwrap();
         let parts = [
             balances.paid,
             balances.refunded,
             balances.vesting,
-            balances.unclaimed,
+            balances.held,
         ];
-        assert_eq!(balances.reward, self.spec.reward.pool);
-        assert_eq!(balances.reward, parts.into_iter().sum(), "{balances:?}");
+        assert_eq!(balances.escrowed, self.spec.reward.pool);
+        assert_eq!(balances.escrowed, parts.into_iter().sum(), "{balances:?}");
+    }
+
+    /// Each round's factors on chain are the medians of what it has revealed, the reports name
+    /// them, and the payouts come to what the chain allots.
+    pub async fn assert_paid_as_the_chain_says(&self, watcher: &Watcher) {
+        let (chain, task) = (self.chain().await, self.task);
+        for report in &watcher.reports {
+            let round = report.round;
+            let state = chain.round(task, round).await.unwrap();
+            let result = chain.round_result(task, round).await.unwrap().unwrap();
+            assert_eq!(result.checkpoint, report.checkpoint, "round {round}");
+            let payouts = chain.payouts(task, round).await.unwrap();
+            let total = payouts.iter().map(|(_, amount)| *amount).sum();
+            assert_eq!(result.total, total, "round {round}");
+            let scores = chain.scores(task, round).await.unwrap();
+            let updates = usize::from(state.updates + state.own_updates);
+            let medians = factors::medians(&scores, updates);
+            for kept in &report.kept {
+                assert!(medians.contains(&kept.factor), "{kept:?}, {medians:?}");
+            }
+            let share = self.spec.reward.validators_bps;
+            let share = state.pool.share_down(u128::from(share), 10_000);
+            let pay = factors::validators_pay_down(share, &scores, &medians);
+            for (score, pay) in scores.iter().zip(pay) {
+                let booked = chain.direct_pay(task, round, score.validator);
+                assert_eq!(booked.await.unwrap(), pay, "round {round}");
+            }
+        }
+    }
+
+    /// Claims what is left for everyone whom the chain owes, and finds nothing owed after it.
+    pub async fn assert_all_can_be_claimed(&self) {
+        let chain = self.chain().await;
+        let trainers = (0..8).map(trainer);
+        let nodes = trainers.chain((0..4).map(validator)).chain([wallet(2)]);
+        for account in nodes.map(|wallet| wallet.address()) {
+            claim_pay(&chain, self.task, account).await.unwrap();
+            let left = outstanding(&chain, self.task, account).await.unwrap();
+            assert_eq!(left, [], "{account}");
+        }
+        let record = chain.task(self.task).await.unwrap();
+        let gone = record.balances.paid.0 + record.forfeited.0;
+        assert_eq!(gone, record.allotted.0, "{record:?}");
+        chain.refund(self.task).await.unwrap();
+        let balances = chain.balances(self.task).await.unwrap();
+        assert_eq!(balances.held, Amount::ZERO, "{balances:?}");
     }
 
     pub fn log(&self, name: &str) -> PathBuf {
@@ -366,10 +418,10 @@ impl Watcher {
         assert!(matches!(end, Notice::TaskFinished { .. }), "{end:?}");
     }
 
+    /// A round that is tried again has another report.
     fn keep(&mut self, report: RoundReport) {
-        if self.reports.iter().all(|known| known.round != report.round) {
-            self.reports.push(report);
-        }
+        self.reports.retain(|known| known.round != report.round);
+        self.reports.push(report);
     }
 
     /// The reason's code for which `trainer` was refused in the given round, from 1.

@@ -295,7 +295,7 @@ impl Trainer {
             }
             // The notice to everybody says the same, and names us.
             Order::UpdateRefused { .. } => Ok(()),
-            Order::Score { .. } | Order::Reveal { .. } => {
+            Order::Score { .. } | Order::Reveal { .. } | Order::Evaluate { .. } => {
                 tracing::warn!("the aggregator takes this trainer for a validator");
                 Ok(())
             }
@@ -419,8 +419,7 @@ impl Trainer {
     async fn leave(&mut self) -> Result<Ended, TrainerError> {
         if self.claim {
             let account = self.wallet.address();
-            let amount =
-                claim_pay(&mut self.link, &self.task.chain, self.task.task, account).await?;
+            let amount = claim_pay(&self.task.chain, self.task.task, account).await?;
             self.tell(TrainerEvent::Claimed { amount });
         }
         self.tell(TrainerEvent::Finished);

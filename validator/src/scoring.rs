@@ -122,6 +122,21 @@ impl Bench {
         })
     }
 
+    /// Held-out losses of two checkpoints, in millionths of a nat; what is not finite is as bad as
+    /// can be.
+    ///
+    /// # Errors
+    /// [`ModelError`] for a file that is no checkpoint of this model.
+    pub fn losses(&self, first: &[u8], second: &[u8]) -> Result<(u64, u64), ModelError> {
+        Ok((self.loss_of(first)?, self.loss_of(second)?))
+    }
+
+    fn loss_of(&self, checkpoint: &[u8]) -> Result<u64, ModelError> {
+        let parameters = Parameters::from_safetensors(checkpoint, Some(&self.layout))?;
+        // Saturates.
+        Ok((self.evaluator.evaluate(&parameters)?.loss * 1e6) as u64)
+    }
+
     /// The step that descent on the held-out data itself would take.
     fn reference(
         &self,

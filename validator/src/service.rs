@@ -1,28 +1,29 @@
-//! The validator's daemon: scores when asked, commits, reveals, and claims pay in the end.
+//! The validator's daemon: scores when asked, commits, reveals, evaluates the outcome in the
+//! end, and claims pay.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
 use convoke_models::{Dataset, DeviceChoice, Part, limit_threads};
 use convoke_node::claims::claim_pay;
-use convoke_node::link::LinkHandle;
-use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
+use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, StateDir, TaskContext};
+use convoke_protocol::factors::{AttemptId, SignedReveal};
+use convoke_protocol::held_out;
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
-use convoke_protocol::message::{AggregatorMessage, Candidate, NodeMessage, Notice, Order};
-use convoke_protocol::scores::{ScoreSheet, commitment};
-use convoke_transport::{BlobStore, Endpoint, Limits, TransportError};
-use serde::{Deserialize, Serialize};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
+use convoke_protocol::scores::commitment;
+use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::duty::{Attendance, Duty, Step, closing_attempt};
 use crate::error::ValidatorError;
+use crate::record::{Record, Request, Verdict};
 use crate::scoring::Bench;
-
-/// Largest checkpoint that is fetched, in bytes.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
+use crate::work::{Done, Found, Job, Task, Work};
 
 /// What a validator is started with.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Whether to claim pay when the task is over.
     pub claim: bool,
-    /// Commit, but never reveal: a fault that tests stage.
+    /// Commit, but never reveal, neither to the aggregator nor on chain: a fault that tests stage.
     pub withhold: bool,
 }
 
@@ -133,20 +134,8 @@ pub async fn run(
     ended
 }
 
-/// The scores of the latest round, on disk before they are committed to: a restarted
-/// validator commits and reveals the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    base: BlobHash,
-    candidates: Vec<BlobHash>,
-    sheet: ScoreSheet,
-    salt: [u8; 32],
-}
-
-const RECORD: &str = "scores.json";
-
 struct Validator {
-    address: Address,
+    wallet: Wallet,
     task: TaskContext,
     link: Link,
     blobs: BlobStore,
@@ -158,25 +147,9 @@ struct Validator {
     job: Option<Job>,
     done_tx: mpsc::Sender<Done>,
     done: mpsc::Receiver<Done>,
-}
-
-/// Scoring under way. Dropping it stops the thread at its next step.
-struct Job {
-    round: RoundId,
-    base: BlobHash,
-    candidates: Vec<BlobHash>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Done {
-    round: RoundId,
-    outcome: Result<ScoreSheet, ValidatorError>,
+    attendance: Option<Attendance>,
+    steps_tx: mpsc::Sender<(AttemptId, Step)>,
+    steps: mpsc::Receiver<(AttemptId, Step)>,
 }
 
 impl Validator {
@@ -191,8 +164,7 @@ impl Validator {
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Validator).await?;
         let bench = Arc::new(Bench::new(config.task, &task.spec, data, device)?);
-        let address = config.wallet.address();
-        let endpoint = Endpoint::client(config.wallet, Limits::default())?;
+        let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
         let link = Link::open(
             endpoint,
             LinkConfig {
@@ -203,8 +175,9 @@ impl Validator {
             },
         );
         let (done_tx, done) = mpsc::channel(1);
+        let (steps_tx, steps) = mpsc::channel(4);
         Ok(Self {
-            address,
+            wallet: config.wallet,
             task,
             link,
             blobs,
@@ -216,6 +189,9 @@ impl Validator {
             job: None,
             done_tx,
             done,
+            attendance: None,
+            steps_tx,
+            steps,
         })
     }
 
@@ -237,6 +213,7 @@ impl Validator {
                     }
                 },
                 Some(done) = self.done.recv() => self.finish(done).await?,
+                Some((attempt, step)) = self.steps.recv() => self.advance(attempt, step).await?,
             }
         }
     }
@@ -245,12 +222,36 @@ impl Validator {
         match message {
             AggregatorMessage::Order(Order::Score {
                 round,
+                attempt,
                 base,
+                updates,
                 candidates,
             }) => {
-                self.begin(round, base, candidates).await?;
+                let request = Request {
+                    round,
+                    attempt,
+                    base,
+                    updates,
+                    candidates,
+                };
+                self.begin_scoring(request).await?;
             }
             AggregatorMessage::Order(Order::Reveal { round }) => self.reveal(round).await?,
+            AggregatorMessage::Order(Order::Evaluate {
+                round,
+                initial,
+                checkpoint,
+            }) => {
+                let task = Task::Evaluate {
+                    round,
+                    initial,
+                    checkpoint,
+                };
+                match Verdict::find(&self.state, round, checkpoint)? {
+                    Some(verdict) => self.attend_closing(&verdict).await?,
+                    None => self.begin(task),
+                }
+            }
             AggregatorMessage::Notice(Notice::RoundCommitted(report)) => {
                 self.discard(&report.base);
             }
@@ -267,36 +268,29 @@ impl Validator {
     }
 
     /// Scores a round's candidates, unless that is under way or done already.
-    async fn begin(
-        &mut self,
-        round: RoundId,
-        base: BlobHash,
-        candidates: Vec<Candidate>,
-    ) -> Result<(), ValidatorError> {
-        let deltas: Vec<_> = candidates.iter().map(|candidate| candidate.delta).collect();
-        if let Some(record) = self.record(round)?
-            && record.base == base
-            && record.candidates == deltas
-        {
-            self.commit(&record).await;
-            return Ok(());
+    async fn begin_scoring(&mut self, request: Request) -> Result<(), ValidatorError> {
+        match Record::find(&self.state, request.round)? {
+            Some(record) if record.request == request => {
+                if self.attend_round(&record) == Some(Step::Committed) {
+                    self.send_commitment(&record).await;
+                }
+            }
+            _ => self.begin(Task::Score(request)),
         }
-        let under_way =
-            |job: &Job| job.round == round && job.base == base && job.candidates == deltas;
-        if self.job.as_ref().is_some_and(under_way) {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Begins a job, unless it is under way.
+    fn begin(&mut self, task: Task) {
+        if self.job.as_ref().is_some_and(|job| job.task == task) {
+            return;
         }
         let stop = Arc::new(AtomicBool::new(false));
         self.job = Some(Job {
-            round,
-            base,
-            candidates: deltas,
+            task: task.clone(),
             stop: stop.clone(),
         });
         let work = Work {
-            round,
-            base,
-            candidates,
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
             handle: self.link.handle(),
@@ -305,34 +299,44 @@ impl Validator {
         };
         let done = self.done_tx.clone();
         tokio::spawn(async move {
-            let outcome = work.perform().await;
-            let _ = done.send(Done { round, outcome }).await;
+            let outcome = work.perform(&task).await;
+            let _ = done.send(Done { task, outcome }).await;
         });
-        Ok(())
     }
 
     async fn finish(&mut self, done: Done) -> Result<(), ValidatorError> {
-        let Some(job) = self.job.take_if(|job| job.round == done.round) else {
+        if self.job.take_if(|job| job.task == done.task).is_none() {
             return Ok(());
-        };
-        let round = done.round;
-        match done.outcome {
-            Ok(sheet) => {
-                let candidates = job.candidates.clone();
+        }
+        let round = done.task.round();
+        match (done.outcome, done.task) {
+            (Ok(Found::Sheet(sheet)), Task::Score(request)) => {
+                let places: Vec<_> = request.candidates.iter().map(|c| c.index).collect();
                 let record = Record {
-                    base: job.base,
-                    candidates,
+                    factors: held_out::factors(&sheet, &places, request.updates),
+                    request,
                     sheet,
                     salt: rand::random(),
                 };
-                self.state.save(RECORD, &record)?;
-                self.commit(&record).await;
+                record.save(&self.state)?;
+                self.attend_round(&record);
             }
-            // The connection broke while the candidates came: we are asked again.
-            Err(ValidatorError::Transport(error)) if error.retryable() => {
-                tracing::info!(%error, round = round.0, "the candidates did not arrive");
+            (Ok(Found::Losses(first, last)), Task::Evaluate { checkpoint, .. }) => {
+                let verdict = Verdict {
+                    round,
+                    checkpoint,
+                    release_bps: held_out::release_bps_down(first, self.last_seen(first)?, last),
+                    salt: rand::random(),
+                };
+                verdict.save(&self.state)?;
+                self.attend_closing(&verdict).await?;
             }
-            Err(error) => {
+            (Ok(_), task) => tracing::error!(?task, "a job gave another's answer"),
+            // The connection broke while the blobs came: we are asked again.
+            (Err(ValidatorError::Transport(error)), _) if error.retryable() => {
+                tracing::info!(%error, round = round.0, "the blobs did not arrive");
+            }
+            (Err(error), _) => {
                 let reason = error.to_string();
                 tracing::error!(%error, round = round.0, "this machine could not score");
                 let message = NodeMessage::MachineFailed {
@@ -346,46 +350,132 @@ impl Validator {
         Ok(())
     }
 
-    async fn commit(&self, record: &Record) {
-        let round = record.sheet.round;
-        let commitment = commitment(self.address, &record.sheet, &record.salt);
-        self.link
-            .handle()
-            .send(&NodeMessage::CommitScores { round, commitment })
-            .await;
-        self.tell(ValidatorEvent::Committed { round });
+    /// Does a round's duty on chain, unless that is under way; how far it has come.
+    fn attend_round(&mut self, record: &Record) -> Option<Step> {
+        let attempt = self.attempt_of(record);
+        self.attend(Duty {
+            attempt,
+            factors: record.factors.clone(),
+            salt: record.salt,
+            withhold: self.withhold,
+        })
     }
 
-    async fn reveal(&self, round: RoundId) -> Result<(), ValidatorError> {
-        if self.withhold {
+    async fn attend_closing(&mut self, verdict: &Verdict) -> Result<(), ValidatorError> {
+        let chain = &self.task.chain;
+        let attempt = closing_attempt(chain, self.task.task, verdict.round).await;
+        let duty = Duty {
+            attempt: attempt.map_err(NodeError::from)?,
+            factors: vec![verdict.release_bps],
+            salt: verdict.salt,
+            withhold: self.withhold,
+        };
+        self.attend(duty);
+        Ok(())
+    }
+
+    fn attend(&mut self, duty: Duty) -> Option<Step> {
+        if let Some(attendance) = &self.attendance
+            && attendance.attempt == duty.attempt
+        {
+            return attendance.done;
+        }
+        self.attendance = Some(Attendance::begin(
+            self.task.chain.clone(),
+            self.wallet.address(),
+            duty,
+            self.steps_tx.clone(),
+        ));
+        None
+    }
+
+    /// A step of the duty on chain is done: the aggregator hears of it.
+    async fn advance(&mut self, attempt: AttemptId, step: Step) -> Result<(), ValidatorError> {
+        let Some(attendance) = &mut self.attendance else {
+            return Ok(());
+        };
+        if attendance.attempt != attempt {
             return Ok(());
         }
-        if let Some(record) = self.record(round)? {
-            let Record { sheet, salt, .. } = record;
-            self.link
-                .handle()
-                .send(&NodeMessage::RevealScores { sheet, salt })
-                .await;
-            self.tell(ValidatorEvent::Revealed { round });
+        attendance.done = Some(step);
+        let wanted = attendance.reveal_wanted;
+        let round = attempt.round;
+        let record = Record::find(&self.state, round)?;
+        match step {
+            Step::Committed => {
+                if let Some(record) = record {
+                    self.send_commitment(&record).await;
+                }
+                self.tell(ValidatorEvent::Committed { round });
+            }
+            Step::Revealed => {
+                if let Some(record) = record.filter(|_| wanted) {
+                    self.send_reveal(&record).await;
+                }
+                self.tell(ValidatorEvent::Revealed { round });
+            }
         }
         Ok(())
     }
 
-    fn record(&self, round: RoundId) -> Result<Option<Record>, ValidatorError> {
-        let record: Option<Record> = self.state.load(RECORD)?;
-        Ok(record.filter(|record| record.sheet.round == round))
+    async fn reveal(&mut self, round: RoundId) -> Result<(), ValidatorError> {
+        let Some(record) = Record::find(&self.state, round)?.filter(|_| !self.withhold) else {
+            return Ok(());
+        };
+        let done = self.attend_round(&record);
+        if let Some(attendance) = &mut self.attendance {
+            attendance.reveal_wanted = true;
+            attendance.look();
+        }
+        if done == Some(Step::Revealed) {
+            self.send_reveal(&record).await;
+        }
+        Ok(())
+    }
+
+    async fn send_commitment(&self, record: &Record) {
+        let (round, address) = (record.sheet.round, self.wallet.address());
+        let commitment = commitment(address, &record.sheet, &record.salt);
+        let message = NodeMessage::CommitScores { round, commitment };
+        self.link.handle().send(&message).await;
+    }
+
+    async fn send_reveal(&self, record: &Record) {
+        let reveal = SignedReveal::sign(
+            &self.task.chain.domain(),
+            &self.attempt_of(record),
+            record.factors.clone(),
+            record.salt,
+            &self.wallet,
+        );
+        let message = NodeMessage::RevealScores {
+            sheet: record.sheet.clone(),
+            salt: record.salt,
+            reveal,
+        };
+        self.link.handle().send(&message).await;
+    }
+
+    fn attempt_of(&self, record: &Record) -> AttemptId {
+        AttemptId {
+            task: self.task.task,
+            round: record.request.round,
+            attempt: record.request.attempt,
+        }
+    }
+
+    /// The held-out loss that this validator measured last; without any, `otherwise`.
+    fn last_seen(&self, otherwise: u64) -> Result<u64, ValidatorError> {
+        Ok(Record::latest(&self.state)?.map_or(otherwise, |record| record.sheet.base_loss_micros))
     }
 
     /// Candidates are of no use once their round is over.
     fn discard(&self, base: &BlobHash) {
-        let record: Result<Option<Record>, _> = self.state.load(RECORD);
-        let spent = record
-            .ok()
-            .flatten()
-            .map(|record| record.candidates)
-            .unwrap_or_default();
-        for blob in spent.iter().chain([base]) {
-            if let Err(error) = self.blobs.remove(blob) {
+        let record = Record::latest(&self.state).ok().flatten();
+        let spent = record.map(|record| record.request.candidates);
+        let spent = spent.into_iter().flatten().map(|candidate| candidate.delta);
+        for blob in spent.chain([*base]) {
+            if let Err(error) = self.blobs.remove(&blob) {
                 tracing::debug!(%error, "a blob could not be removed");
             }
         }
@@ -393,13 +483,8 @@ impl Validator {
 
     async fn leave(&mut self) -> Result<Ended, ValidatorError> {
         if self.claim {
-            let amount = claim_pay(
-                &mut self.link,
-                &self.task.chain,
-                self.task.task,
-                self.address,
-            )
-            .await?;
+            let account = self.wallet.address();
+            let amount = claim_pay(&self.task.chain, self.task.task, account).await?;
             self.tell(ValidatorEvent::Claimed { amount });
         }
         self.tell(ValidatorEvent::Finished);
@@ -408,65 +493,5 @@ impl Validator {
 
     fn tell(&self, event: ValidatorEvent) {
         (self.listener)(event);
-    }
-}
-
-/// One round's work, apart from the conversation.
-struct Work {
-    round: RoundId,
-    base: BlobHash,
-    candidates: Vec<Candidate>,
-    blobs: BlobStore,
-    bench: Arc<Bench>,
-    handle: LinkHandle,
-    listener: Listener,
-    stop: Arc<AtomicBool>,
-}
-
-impl Work {
-    async fn perform(self) -> Result<ScoreSheet, ValidatorError> {
-        self.fetch(&self.base, CHECKPOINT_BYTES_MAX).await?;
-        for candidate in &self.candidates {
-            self.fetch(&candidate.delta, candidate.delta_bytes).await?;
-        }
-        let checkpoint = self.blobs.read(&self.base)?;
-        let thread = tokio::task::spawn_blocking(move || {
-            let round = self.round;
-            let mut progress =
-                |done, of| (self.listener)(ValidatorEvent::Scoring { round, done, of });
-            let mut read = |candidate: &Candidate| {
-                self.blobs
-                    .read(&candidate.delta)
-                    .map_err(|error| convoke_models::ModelError::Parameters(error.to_string()))
-            };
-            let (candidates, stop) = (&self.candidates, &self.stop);
-            self.bench.score(
-                round,
-                &checkpoint,
-                candidates,
-                &mut read,
-                stop,
-                &mut progress,
-            )
-        });
-        let sheet = thread
-            .await
-            .map_err(|error| ValidatorError::Thread(error.to_string()))?;
-        Ok(sheet?)
-    }
-
-    async fn fetch(&self, blob: &BlobHash, len_max: u64) -> Result<(), ValidatorError> {
-        if self.blobs.contains(blob) {
-            return Ok(());
-        }
-        let connection = self
-            .handle
-            .connection()
-            .await
-            .ok_or(TransportError::Closed)?;
-        connection
-            .fetch_blob(blob, len_max, &self.blobs, |_| {})
-            .await?;
-        Ok(())
     }
 }

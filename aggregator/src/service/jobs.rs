@@ -3,19 +3,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
-use convoke_client::{Chain, ChainError, ResultSubmission};
+use convoke_client::Stage;
 use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::message::Candidate;
-use convoke_protocol::payout::{MerkleTree, Payout};
-use convoke_protocol::round::{Event, Setup};
+use convoke_protocol::round::Event;
 use convoke_transport::BlobStore;
 use tokio::sync::mpsc;
 
 use super::Input;
+use super::rounds::{Attempt, Rounds, Sealed};
 use crate::aggregate::{Step, aggregate_step};
 use crate::delta_file::{self, Layout};
 use crate::error::AggregatorError;
@@ -24,10 +22,9 @@ use crate::rules;
 use crate::server_optimizer::SgdMomentum;
 
 pub(super) struct Jobs {
-    pub(super) chain: Chain,
+    pub(super) rounds: Rounds,
     pub(super) blobs: BlobStore,
     pub(super) layout: Arc<Layout>,
-    pub(super) setup: Arc<Setup>,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -48,29 +45,65 @@ impl Jobs {
     }
 
     pub(super) fn draw_seed(&self) {
-        let chain = self.chain.clone();
+        let rounds = self.rounds();
         self.spawn(async move {
             Ok(Event::SeedDrawn {
-                seed: block_hash(&chain).await?,
+                seed: rounds.block_hash().await?,
             })
         });
     }
 
-    /// The sketches' seed is drawn now, when every delta is in and none can be fitted to it.
-    pub(super) fn filter(&self, updates: Vec<Candidate>) {
-        let (chain, blobs, layout) = (self.chain.clone(), self.blobs.clone(), self.layout.clone());
+    pub(super) fn open_round(
+        &self,
+        round: RoundId,
+        after: u16,
+        base: BlobHash,
+        cohort: Vec<Address>,
+    ) {
+        let rounds = self.rounds();
+        self.spawn(async move { Ok(rounds.open(round, after, base, &cohort).await?) });
+    }
+
+    /// The sketches' seed is drawn when all updates are committed to, and none can be fitted to it.
+    pub(super) fn filter(
+        &self,
+        at: Attempt,
+        committed: Vec<(Address, Digest)>,
+        updates: Vec<Candidate>,
+    ) {
+        let (rounds, blobs, layout) = (self.rounds(), self.blobs.clone(), self.layout.clone());
         self.spawn(async move {
-            let seed = keccak(&[b"convoke.sketch.v1", &block_hash(&chain).await?.0]);
+            let Sealed { seed, own_updates } = match rounds.seal(at, &committed).await? {
+                Ok(sealed) => sealed,
+                Err(lost) => return Ok(lost),
+            };
+            let seed = keccak(&[b"convoke.sketch.v1", &seed.0]);
             let updates = with_paths(updates, &blobs);
             let verdicts = blocking(move || filter_updates(&updates, &seed, &layout)).await?;
-            Ok(Event::Filtered { verdicts })
+            Ok(Event::Filtered {
+                own_updates,
+                verdicts,
+            })
         });
     }
 
+    pub(super) fn open_reveal(&self, at: Attempt) {
+        let rounds = self.rounds();
+        self.spawn(async move {
+            let reached = rounds.until(at, Stage::Revealing).await?;
+            Ok(reached.map_or_else(|lost| lost, |()| Event::RevealOpened))
+        });
+    }
+
+    pub(super) fn read_scores(&self, at: Attempt) {
+        let rounds = self.rounds();
+        self.spawn(async move { Ok(rounds.read_scores(at).await?) });
+    }
+
     pub(super) fn aggregate(&self, round: RoundId, base: BlobHash, kept: Vec<Candidate>) {
-        let (blobs, setup) = (self.blobs.clone(), self.setup.clone());
+        let (blobs, rounds) = (self.blobs.clone(), self.rounds());
         self.compute(move || {
-            let aggregation = &setup.spec.aggregation;
+            let aggregation = &rounds.setup().spec.aggregation;
             let kept = with_paths(kept, &blobs);
             let step = Step {
                 base,
@@ -86,30 +119,34 @@ impl Jobs {
         });
     }
 
-    pub(super) fn submit_result(&self, round: RoundId, checkpoint: BlobHash, payouts: Vec<Payout>) {
-        let (chain, setup) = (self.chain.clone(), self.setup.clone());
+    pub(super) fn submit_result(
+        &self,
+        at: Attempt,
+        checkpoint: BlobHash,
+        payouts: Vec<(Address, Amount)>,
+        factors: Vec<u16>,
+        reveals: Vec<Vec<u16>>,
+    ) {
+        let rounds = self.rounds();
         self.spawn(async move {
-            let tree = MerkleTree::of_payouts(&setup.domain, setup.task, round, &payouts);
-            let total: Amount = payouts.iter().map(|payout| payout.amount).sum();
-            let result_hash = result_hash(&setup, round, &checkpoint, &tree.root());
-            let submission = ResultSubmission {
-                payouts_root: tree.root(),
-                total,
-                checkpoint,
-                result_hash,
-            };
-            persist(|| chain.submit_result(setup.task, round, &submission)).await?;
-            Ok(Event::ResultRecorded)
+            let settled = rounds.settle(at, checkpoint, payouts, factors, reveals);
+            Ok(settled.await?)
         });
     }
 
     /// Ends the task on chain, and has the rest refunded to its creator.
     pub(super) fn close_task(&self) {
-        let (chain, setup) = (self.chain.clone(), self.setup.clone());
-        self.spawn(async move {
-            persist(|| close(&chain, &setup)).await?;
-            Ok(Event::TaskClosed)
-        });
+        let rounds = self.rounds();
+        self.spawn(async move { Ok(rounds.close().await?) });
+    }
+
+    pub(super) fn await_closing(&self) {
+        let rounds = self.rounds();
+        self.spawn(async move { Ok(rounds.await_closing().await?) });
+    }
+
+    fn rounds(&self) -> Rounds {
+        self.rounds.clone()
     }
 
     /// Runs a computation on a thread of its own.
@@ -138,51 +175,10 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Tries until the chain answers; only what it refuses for good is an error.
-async fn persist<T, F: Future<Output = Result<T, ChainError>>>(
-    call: impl FnMut() -> F,
-) -> Result<T, ChainError> {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times();
-    call.retry(backoff)
-        .sleep(tokio::time::sleep)
-        .when(ChainError::retryable)
-        .notify(|error, after| tracing::warn!(%error, ?after, "the chain does not answer"))
-        .await
-}
-
 fn with_paths(updates: Vec<Candidate>, blobs: &BlobStore) -> Vec<(Candidate, PathBuf)> {
     let with_path = |update: Candidate| {
         let path = blobs.path(&update.delta);
         (update, path)
     };
     updates.into_iter().map(with_path).collect()
-}
-
-async fn block_hash(chain: &Chain) -> Result<Digest, AggregatorError> {
-    Ok(persist(|| chain.latest_block()).await?.hash)
-}
-
-async fn close(chain: &Chain, setup: &Setup) -> Result<(), ChainError> {
-    chain.finish(setup.task).await?;
-    if !chain.task(setup.task).await?.is_refunded {
-        chain.refund(setup.task).await?;
-    }
-    Ok(())
-}
-
-/// Binds what the contract does not read for itself, for later verification.
-fn result_hash(setup: &Setup, round: RoundId, checkpoint: &BlobHash, root: &Digest) -> Digest {
-    keccak(&[
-        b"convoke.result.v1",
-        &setup.domain.chain_id.to_be_bytes(),
-        &setup.domain.contract.0,
-        &setup.task.0.to_be_bytes(),
-        &round.0.to_be_bytes(),
-        &checkpoint.0,
-        &root.0,
-    ])
 }

@@ -5,6 +5,7 @@ mod access;
 mod jobs;
 mod peers;
 mod pulse;
+mod rounds;
 mod start;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::access::Access;
 use self::jobs::Jobs;
 use self::peers::{PeerEvent, Peers};
+use self::rounds::{Attempt, Rounds};
 use crate::delta_file::Layout;
 use crate::error::AggregatorError;
 use crate::rules;
@@ -34,7 +36,7 @@ use crate::store::Store;
 /// Inputs that wait for the state machine at most; beyond that peers are held back.
 const INPUTS_MAX: usize = 1_024;
 
-/// After the end, payouts are served until everyone has left, but no longer than this.
+/// After the end, everyone is waited for to leave, but no longer than this.
 const LINGER: Duration = Duration::from_secs(600);
 
 /// An aggregator that was restarted stays so long after the end, since observers of the process
@@ -127,6 +129,7 @@ impl Service {
     async fn start(config: Config, shutdown: &CancellationToken) -> Result<Self, AggregatorError> {
         let chain = Chain::connect(&config.chain, Some(&config.wallet)).await?;
         let spec = start::task_spec(&chain, &config).await?;
+        start::check_chain(&chain, &config, &spec).await?;
         rules::by_name(&spec.aggregation.rule)?;
         let store = Store::open(&config.dir).await?;
         let blobs = BlobStore::open(&config.dir.join("blobs"))?;
@@ -146,10 +149,9 @@ impl Service {
         let endpoint = Endpoint::server(config.wallet, config.listen, Limits::default())?;
         let access = Access::new(inputs_tx.clone());
         let jobs = Jobs {
-            chain: chain.clone(),
+            rounds: Rounds::new(chain.clone(), Arc::new(run.setup().clone())),
             blobs: blobs.clone(),
             layout: Arc::new(layout),
-            setup: Arc::new(run.setup().clone()),
             inputs: inputs_tx.clone(),
         };
         let peers = Peers::listen(
@@ -212,7 +214,7 @@ impl Service {
             .map(|step| since + step)
     }
 
-    /// Over, closed on chain, and nobody is left who might ask for payouts.
+    /// Over, closed on chain, and nobody is left who has not heard of it.
     fn is_done(&mut self) -> bool {
         if !self.run.is_over() {
             return false;
@@ -288,12 +290,6 @@ impl Service {
             NodeMessage::Hello { .. } => {
                 return self.complain(from, "hello was said already".to_owned());
             }
-            NodeMessage::PayoutsWanted { round } => {
-                let payouts = self.store.payouts(round).await?;
-                self.peers
-                    .tell(from, &AggregatorMessage::Payouts { round, payouts });
-                return Ok(());
-            }
             NodeMessage::Update(update) if update.trainer != from => {
                 return self.complain(
                     from,
@@ -316,12 +312,17 @@ impl Service {
                     commitment,
                 },
             ),
-            NodeMessage::RevealScores { sheet, salt } => (
+            NodeMessage::RevealScores {
+                sheet,
+                salt,
+                reveal,
+            } => (
                 None,
                 Event::ScoresRevealed {
                     validator: from,
                     sheet,
                     salt,
+                    reveal,
                 },
             ),
             NodeMessage::MachineFailed { round, reason } => {
@@ -389,14 +390,14 @@ impl Service {
                 self.discard_deltas();
             }
         }
-        self.carry_out().await?;
+        self.carry_out();
         if before != after {
             pulse::pause_for_tests(after.0, after.1).await;
         }
         Ok(Ok(()))
     }
 
-    async fn carry_out(&mut self) -> Result<(), AggregatorError> {
+    fn carry_out(&mut self) {
         self.access.update(&self.run);
         while let Some(effect) = self.run.poll_effect() {
             match effect {
@@ -405,20 +406,44 @@ impl Service {
                     self.peers.announce(&AggregatorMessage::Notice(notice));
                 }
                 Effect::DrawSeed => self.jobs.draw_seed(),
-                Effect::Filter { updates } => self.jobs.filter(updates),
+                Effect::OpenRound {
+                    round,
+                    after,
+                    base,
+                    cohort,
+                } => self.jobs.open_round(round, after, base, cohort),
+                Effect::Filter {
+                    round,
+                    attempt,
+                    committed,
+                    updates,
+                } => {
+                    let at = Attempt { round, attempt };
+                    self.jobs.filter(at, committed, updates);
+                }
+                Effect::OpenReveal { round, attempt } => {
+                    self.jobs.open_reveal(Attempt { round, attempt });
+                }
+                Effect::ReadScores { round, attempt } => {
+                    self.jobs.read_scores(Attempt { round, attempt });
+                }
                 Effect::Aggregate { round, base, kept } => self.jobs.aggregate(round, base, kept),
                 Effect::SubmitResult {
                     round,
+                    attempt,
                     checkpoint,
                     payouts,
+                    factors,
+                    reveals,
                 } => {
-                    self.store.save_payouts(round, &payouts).await?;
-                    self.jobs.submit_result(round, checkpoint, payouts);
+                    let at = Attempt { round, attempt };
+                    self.jobs
+                        .submit_result(at, checkpoint, payouts, factors, reveals);
                 }
                 Effect::CloseTask => self.jobs.close_task(),
+                Effect::AwaitClosing => self.jobs.await_closing(),
             }
         }
-        Ok(())
     }
 
     fn order(&mut self, to: Address, order: Order) {

@@ -252,10 +252,13 @@ impl Door {
         role: Role,
         needed: Amount,
     ) -> Result<(Role, Amount), String> {
+        let unknown = |error| format!("the stake cannot be looked up now: {error}");
         let staked = self.chain.stake_of(self.task, address).await;
-        match staked.map_err(|error| format!("the stake cannot be looked up now: {error}"))? {
+        match staked.map_err(unknown)? {
             Some((staked_role, amount)) if staked_role == role && amount >= needed => {
-                Ok((role, amount))
+                // Delegation adds to the weight, and not to what entitles to a role.
+                let weight = self.chain.effective_stake(self.task, address).await;
+                Ok((role, weight.map_err(unknown)?))
             }
             Some((staked_role, _)) if staked_role != role => Err(format!(
                 "{address} has staked as {staked_role}, not as {role}"

@@ -5,7 +5,7 @@ use std::path::Path;
 use convoke_client::Chain;
 use convoke_protocol::codec;
 use convoke_protocol::identity::keccak;
-use convoke_protocol::ids::BlobHash;
+use convoke_protocol::ids::{Amount, BlobHash};
 use convoke_protocol::round::{Event, Run, Setup};
 use convoke_protocol::task::TaskSpec;
 use convoke_transport::BlobStore;
@@ -16,11 +16,11 @@ use crate::store::Store;
 
 /// The task file, of a task that names this aggregator.
 pub(super) async fn task_spec(chain: &Chain, config: &Config) -> Result<TaskSpec, AggregatorError> {
-    let record = chain.task(config.task).await?;
-    if record.aggregator != config.wallet.address() {
+    let named = chain.terms(config.task).await?.aggregator;
+    if named != config.wallet.address() {
         return Err(AggregatorError::NotTheAggregator {
             task: config.task,
-            named: record.aggregator,
+            named,
             ours: config.wallet.address(),
         });
     }
@@ -29,6 +29,24 @@ pub(super) async fn task_spec(chain: &Chain, config: &Config) -> Result<TaskSpec
         task: config.task,
         source,
     })
+}
+
+/// Checks that our own stake is enough to open rounds, and that the contract can take results.
+pub(super) async fn check_chain(
+    chain: &Chain,
+    config: &Config,
+    spec: &TaskSpec,
+) -> Result<(), AggregatorError> {
+    let (task, needed) = (config.task, spec.stake.aggregator);
+    let staked = chain.stake_of(task, config.wallet.address()).await?;
+    let got = staked.map_or(Amount::ZERO, |(_, amount)| amount);
+    if got < needed {
+        return Err(AggregatorError::Stake { task, got, needed });
+    }
+    if chain.proof_verifier().await?.is_none() {
+        return Err(AggregatorError::NoProofVerifier);
+    }
+    Ok(())
 }
 
 /// Makes sure that the task's initial checkpoint is among the blobs.

@@ -19,8 +19,18 @@ pub struct AddressBook {
     pub token: Address,
     /// Holds the stakes.
     pub stake_manager: Address,
-    /// Holds tasks, escrow and results.
+    /// Holds tasks and their escrow.
     pub task_manager: Address,
+    /// Holds rounds and results.
+    pub round_manager: Address,
+    /// Checks evidence of faults.
+    pub penalty_manager: Address,
+    /// The proof verifier set at the deployment, if any; the round manager knows the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier: Option<Address>,
+    /// Who administers the contracts, after a delay; `None` if that is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timelock: Option<Address>,
     /// The block of the deployment; nothing of ours is in earlier ones.
     pub deployed_block: u64,
 }
@@ -72,6 +82,10 @@ mod tests {
             token: Address([1; 20]),
             stake_manager: Address([2; 20]),
             task_manager: Address([3; 20]),
+            round_manager: Address([4; 20]),
+            penalty_manager: Address([5; 20]),
+            verifier: None,
+            timelock: Some(Address([6; 20])),
             deployed_block: 4,
         };
         book.save(&path).unwrap();

@@ -1,23 +1,26 @@
-//! A connection: checked when it is made, reads retried, one transaction at a time.
+//! A connection: checked when it is made, reads retried.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::network::{EthereumWallet, TransactionBuilder};
+use alloy::network::TransactionBuilder;
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::TransactionRequest;
-use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use alloy::transports::http::Http;
 use alloy::transports::{RpcError, TransportErrorKind};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::Address;
 use convoke_protocol::payout::PayoutDomain;
-use tokio::sync::Mutex;
 
-use crate::abi::{digest, eth};
-use crate::{AddressBook, BlockHead, ChainError};
+use crate::abi::penalty_manager::PenaltyManager;
+use crate::abi::stake_manager::StakeManager;
+use crate::abi::task_manager::TaskManager;
+use crate::abi::{digest, eth, function_name, input_of, ours};
+use crate::preview::Rehearsal;
+use crate::sending::Signer;
+use crate::{AddressBook, BlockHead, ChainError, SendOptions};
 
 /// Longest wait for one answer of the endpoint.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,27 +33,19 @@ const READ_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The contracts of one deployment, seen through one endpoint.
 ///
-/// Clones share the connection. Transactions of all clones go out one after the other, so that
-/// none takes another's nonce; two connections with one wallet are safe too, but may have to
-/// try again.
+/// Clones share the connection and the wallet's nonces: many transactions can be under way at
+/// once. Two connections with one wallet are safe too, but may have to try again.
 #[derive(Clone)]
 pub struct Chain {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    book: AddressBook,
+    book: Arc<AddressBook>,
     link: Link,
 }
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Chain")
-            .field("book", &self.inner.book)
-            .field(
-                "wallet",
-                &self.inner.link.signer.as_ref().map(|signer| signer.address),
-            )
+            .field("book", &self.book)
+            .field("wallet", &self.wallet_address())
             .finish()
     }
 }
@@ -59,10 +54,22 @@ impl Chain {
     /// Connects to a deployment. Without a wallet the connection only reads.
     ///
     /// # Errors
-    /// [`ChainError::WrongChain`], [`ChainError::NotDeployed`], [`ChainError::Unreachable`] after
-    /// a few tries, [`ChainError::Endpoint`].
+    /// [`ChainError::WrongChain`], [`ChainError::NotDeployed`], [`ChainError::NotLinked`],
+    /// [`ChainError::Unreachable`] after a few tries, [`ChainError::Endpoint`].
     pub async fn connect(book: &AddressBook, wallet: Option<&Wallet>) -> Result<Self, ChainError> {
-        let link = Link::open(&book.rpc, wallet).await?;
+        Self::connect_with(book, wallet, SendOptions::default()).await
+    }
+
+    /// Connects as [`Chain::connect`], with limits of one's own on transactions.
+    ///
+    /// # Errors
+    /// As [`Chain::connect`].
+    pub async fn connect_with(
+        book: &AddressBook,
+        wallet: Option<&Wallet>,
+        options: SendOptions,
+    ) -> Result<Self, ChainError> {
+        let link = Link::open(&book.rpc, wallet, options).await?;
         if link.chain_id != book.chain_id {
             return Err(ChainError::WrongChain {
                 rpc: book.rpc.clone(),
@@ -70,14 +77,26 @@ impl Chain {
                 got: link.chain_id,
             });
         }
+        let chain = Self {
+            book: Arc::new(book.clone()),
+            link,
+        };
+        chain.check_code().await?;
+        chain.check_links().await?;
+        Ok(chain)
+    }
+
+    async fn check_code(&self) -> Result<(), ChainError> {
         let contracts = [
-            ("token", book.token),
-            ("stake manager", book.stake_manager),
-            ("task manager", book.task_manager),
+            ("token", self.book.token),
+            ("stake manager", self.book.stake_manager),
+            ("task manager", self.book.task_manager),
+            ("round manager", self.book.round_manager),
+            ("penalty manager", self.book.penalty_manager),
         ];
         for (contract, address) in contracts {
-            if !link.has_code(address).await? {
-                let chain_id = book.chain_id;
+            if !self.link.has_code(address).await? {
+                let chain_id = self.book.chain_id;
                 return Err(ChainError::NotDeployed {
                     contract,
                     address,
@@ -85,33 +104,67 @@ impl Chain {
                 });
             }
         }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                book: book.clone(),
-                link,
+        Ok(())
+    }
+
+    /// A book that mixes two deployments would send tokens to contracts that do not know each
+    /// other.
+    async fn check_links(&self) -> Result<(), ChainError> {
+        let book = &*self.book;
+        let (stakes, tasks) = (book.stake_manager, book.task_manager);
+        let links = tokio::try_join!(
+            self.link.call(stakes, &StakeManager::tokenCall {}),
+            self.link.call(stakes, &StakeManager::taskManagerCall {}),
+            self.link.call(tasks, &TaskManager::stakeManagerCall {}),
+            self.link.call(tasks, &TaskManager::roundManagerCall {}),
+            self.link
+                .call(book.penalty_manager, &PenaltyManager::roundManagerCall {}),
+        )?;
+        let links = [
+            ("stake manager", "token", links.0, book.token),
+            ("stake manager", "task manager", links.1, tasks),
+            ("task manager", "stake manager", links.2, stakes),
+            ("task manager", "round manager", links.3, book.round_manager),
+            (
+                "penalty manager",
+                "round manager",
+                links.4,
+                book.round_manager,
+            ),
+        ];
+        let wrong = links
+            .into_iter()
+            .find(|(_, _, got, expected)| ours(*got) != *expected);
+        match wrong {
+            None => Ok(()),
+            Some((contract, other, got, expected)) => Err(ChainError::NotLinked {
+                contract,
+                other,
+                expected,
+                got: ours(got),
             }),
-        })
+        }
     }
 
     /// What binds payouts to this deployment.
     #[must_use]
     pub fn domain(&self) -> PayoutDomain {
         PayoutDomain {
-            chain_id: self.book().chain_id,
-            contract: self.book().task_manager,
+            chain_id: self.book.chain_id,
+            contract: self.book.task_manager,
         }
     }
 
     /// Where the contracts are.
     #[must_use]
     pub fn book(&self) -> &AddressBook {
-        &self.inner.book
+        &self.book
     }
 
     /// Whose transactions this connection sends, if any.
     #[must_use]
     pub fn wallet_address(&self) -> Option<Address> {
-        self.link().signer.as_ref().map(|signer| signer.address)
+        self.link.signer.as_ref().map(|signer| signer.address)
     }
 
     /// The newest block.
@@ -119,52 +172,57 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Unreachable`] after a few tries.
     pub async fn latest_block(&self) -> Result<BlockHead, ChainError> {
-        let link = self.link();
-        let block = link
-            .read("eth_getBlockByNumber", || async {
-                link.provider
-                    .get_block(alloy::eips::BlockId::latest())
-                    .await
-            })
+        self.link
+            .block(alloy::eips::BlockId::latest())
             .await?
-            .ok_or_else(|| ChainError::Unexpected("no latest block".to_owned()))?;
-        Ok(BlockHead {
-            number: block.header.number,
-            hash: digest(block.header.hash),
-            timestamp: block.header.timestamp,
-        })
+            .ok_or_else(|| ChainError::Unexpected("no latest block".to_owned()))
     }
 
     pub(crate) fn link(&self) -> &Link {
-        &self.inner.link
+        &self.link
+    }
+
+    /// The same connection, whose transactions are only tried.
+    pub(crate) fn rehearsing(&self, rehearsal: Arc<Rehearsal>) -> Self {
+        Self {
+            book: Arc::clone(&self.book),
+            link: Link {
+                rehearsal: Some(rehearsal),
+                ..self.link.clone()
+            },
+        }
+    }
+
+    pub(crate) fn wallet(&self, call: &'static str) -> Result<Address, ChainError> {
+        self.wallet_address().ok_or(ChainError::NoWallet { call })
     }
 }
 
 /// The endpoint and the key; knows no contract.
+#[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) rpc: String,
+    pub(crate) rpc: Arc<str>,
     pub(crate) chain_id: u64,
     pub(crate) provider: RootProvider,
-    pub(crate) signer: Option<Signer>,
-}
-
-/// A key, and the turn to use it.
-pub(crate) struct Signer {
-    pub(crate) address: Address,
-    pub(crate) wallet: EthereumWallet,
-    /// Held from reading the nonce until the receipt is there.
-    pub(crate) turn: Mutex<()>,
+    pub(crate) signer: Option<Arc<Signer>>,
+    pub(crate) options: SendOptions,
+    pub(crate) rehearsal: Option<Arc<Rehearsal>>,
 }
 
 impl Link {
-    pub(crate) async fn open(rpc: &str, wallet: Option<&Wallet>) -> Result<Self, ChainError> {
-        let signer = wallet.map(signer_of).transpose()?;
-        let provider = RootProvider::new(http_client(rpc)?);
+    pub(crate) async fn open(
+        rpc: &str,
+        wallet: Option<&Wallet>,
+        options: SendOptions,
+    ) -> Result<Self, ChainError> {
+        let signer = wallet.map(Signer::of).transpose()?.map(Arc::new);
         let mut link = Self {
-            rpc: rpc.to_owned(),
+            rpc: rpc.into(),
             chain_id: 0,
-            provider,
+            provider: RootProvider::new(http_client(rpc)?),
             signer,
+            options,
+            rehearsal: None,
         };
         link.chain_id = link
             .read("eth_chainId", || async {
@@ -182,7 +240,7 @@ impl Link {
     ) -> Result<C::Return, ChainError> {
         let request = TransactionRequest::default()
             .with_to(eth(contract))
-            .with_input(call.abi_encode());
+            .with_input(input_of(call));
         let name = function_name::<C>();
         let output = self
             .read(name, || async { self.provider.call(request.clone()).await })
@@ -216,6 +274,23 @@ impl Link {
         unreachable!("the last try returns")
     }
 
+    /// A block's head; `None` if there is no such block.
+    pub(crate) async fn block(
+        &self,
+        block: alloy::eips::BlockId,
+    ) -> Result<Option<BlockHead>, ChainError> {
+        let block = self
+            .read("eth_getBlockByNumber", || async {
+                self.provider.get_block(block).await
+            })
+            .await?;
+        Ok(block.map(|block| BlockHead {
+            number: block.header.number,
+            hash: digest(block.header.hash),
+            timestamp: block.header.timestamp,
+        }))
+    }
+
     pub(crate) async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
         let code = self
             .read("eth_getCode", || async {
@@ -224,21 +299,6 @@ impl Link {
             .await?;
         Ok(!code.is_empty())
     }
-}
-
-/// `transfer` of `transfer(address,uint256)`.
-pub(crate) fn function_name<C: SolCall>() -> &'static str {
-    C::SIGNATURE.split('(').next().unwrap_or(C::SIGNATURE)
-}
-
-fn signer_of(wallet: &Wallet) -> Result<Signer, ChainError> {
-    let key = PrivateKeySigner::from_slice(&wallet.secret_bytes())
-        .map_err(|error| ChainError::Unexpected(format!("wallet without a key: {error}")))?;
-    Ok(Signer {
-        address: wallet.address(),
-        wallet: EthereumWallet::from(key),
-        turn: Mutex::new(()),
-    })
 }
 
 fn http_client(rpc: &str) -> Result<RpcClient, ChainError> {

@@ -77,6 +77,18 @@ pub enum ChainError {
         /// The chain asked.
         chain_id: u64,
     },
+    /// Two contracts of the address book belong to different deployments.
+    #[error("the {contract} works with the {other} {got}, the address book names {expected}")]
+    NotLinked {
+        /// The contract asked.
+        contract: &'static str,
+        /// The contract that it names.
+        other: &'static str,
+        /// As the book has it.
+        expected: Address,
+        /// As the contract has it.
+        got: Address,
+    },
     /// The endpoint is no URL.
     #[error("{rpc:?} is no endpoint: {reason}")]
     Endpoint {
@@ -124,14 +136,35 @@ pub enum ChainError {
         /// The task asked for.
         task: TaskId,
     },
-    /// The chain has another result for the round than the one submitted.
-    #[error("round {round} of task {task} was settled with another result")]
-    ResultConflict {
+    /// The chain has something else for the round than what was to be written, and does not
+    /// change it.
+    #[error("round {round} of task {task} has another {what} on chain")]
+    Conflict {
+        /// What differs: `result`, `opening`.
+        what: &'static str,
         /// The task.
         task: TaskId,
         /// The round.
         round: RoundId,
     },
+    /// The seed could not be drawn because no block came.
+    #[error("the seed of round {round} of task {task} awaits block {block}, the newest is {head}")]
+    NoBlock {
+        /// The task.
+        task: TaskId,
+        /// The round.
+        round: RoundId,
+        /// The block that gives the seed.
+        block: u64,
+        /// The newest block.
+        head: u64,
+    },
+    /// The address book names no timelock.
+    #[error("the address book names no timelock, which decides on this")]
+    NoTimelock,
+    /// The end of a call within [`crate::Chain::preview`]: what it would send is noted.
+    #[error("previewed, not sent")]
+    Previewed,
     /// What the chain or its endpoint said contradicts itself.
     #[error("unexpected answer of the chain: {0}")]
     Unexpected(String),
@@ -142,11 +175,16 @@ impl ChainError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::ReceiptTimeout { .. } => true,
-            // Windows that open by themselves.
+            Self::Unreachable { .. } | Self::ReceiptTimeout { .. } | Self::NoBlock { .. } => true,
+            // Windows that open or close by themselves.
             Self::Reverted { name, .. } => matches!(
                 name.as_str(),
-                "DisputeWindowOpen" | "StillVesting" | "StillUnbonding" | "NotTimedOut"
+                "DisputeWindowOpen"
+                    | "NotActiveYet"
+                    | "PreviousRoundDisputable"
+                    | "ResultDisputable"
+                    | "SeedTooEarly"
+                    | "StillUnbonding"
             ),
             _ => false,
         }

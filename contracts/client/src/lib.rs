@@ -3,29 +3,46 @@
 //! ```text
 //! AddressBook ── where the contracts are
 //! Chain ──────── one connection, with or without a wallet: reads, writes, payouts
+//! EventStream ── what happens on the contracts, across disconnects and reorganizations
+//! Preview ────── what a call would send, and its cost
 //! ChainError ─── what went wrong, in words, and whether trying again can help
 //! ```
 //!
 //! Nothing of alloy shows in the public interface: callers speak [`convoke_protocol`] types.
 
 mod abi;
+mod administration;
 mod book;
 mod connection;
 mod deploy;
 mod error;
+mod events;
+mod logs;
 mod payouts;
+mod penalties;
+mod preview;
 mod revert;
+mod round_types;
+mod rounds;
+mod scores;
+mod seed;
 mod sending;
+mod spec;
 mod stakes;
 mod tasks;
 mod token;
 mod types;
 
+pub use administration::{Administrators, VerifierProposal};
 pub use book::AddressBook;
 pub use connection::Chain;
-pub use deploy::DeployOptions;
+pub use deploy::{DeployOptions, DeployToken};
 pub use error::ChainError;
+pub use events::{ChainEvent, Contract, Cursor, Event, EventStream, LoggedEvent};
+pub use preview::Preview;
+pub use round_types::{ResultSubmission, RoundResult, RoundState, Stage};
+pub use sending::{GAS_CEILING, SendOptions};
 pub use types::{
-    Balances, BlockHead, Claim, NewTask, ResultSubmission, RoundResult, StakeMinimums, StakeRecord,
-    TaskRecord, TaskState,
+    Balances, BlockHead, Claim, DelegationRecord, NextCommission, ParseSharesError, PoolRecord,
+    RoundKey, Shares, StakeMinimums, StakeRecord, TaskRecord, TaskState, TaskTerms,
 };

@@ -1,4 +1,5 @@
-//! Payouts: claimed by Merkle proof, released when they have vested.
+//! Pay: trainers claim by Merkle proof, validators and the aggregator directly; what vests is
+//! released after the task's end.
 
 use alloy::primitives::B256;
 use convoke_protocol::ids::{Address, Amount, RoundId, TaskId};
@@ -12,12 +13,13 @@ use crate::{Chain, ChainError, Claim};
 const CLAIMS_PER_CALL_MAX: usize = 64;
 
 impl Chain {
-    /// Claims many payouts, of any accounts, and returns what was transferred by this call.
-    /// Payouts claimed before are passed over. Claims of one account side by side are cheaper.
+    /// Claims many payouts, of any accounts, direct pay included, and returns what was paid by
+    /// this call, the parts of delegators included. Payouts claimed before are passed over.
+    /// Claims of one account side by side are cheaper.
     ///
     /// # Errors
     /// [`ChainError::Reverted`] with `InvalidProof`, `DisputeWindowOpen`, `RoundNotSettled`,
-    /// `ClaimAboveRoundTotal`; errors of any transaction. Each 64 claims are one transaction, and
+    /// `NothingToClaim`, `ClaimAboveRoundTotal`; errors of any transaction. Each 64 claims are one transaction, and
     /// those before the failing one stand: call again with all of them.
     pub async fn claim_many(&self, task: TaskId, claims: &[Claim]) -> Result<Amount, ChainError> {
         let mut paid = Amount::ZERO;
@@ -26,7 +28,11 @@ impl Chain {
                 id: task.0,
                 batch: batch.iter().map(claim_of).collect(),
             };
-            let receipt = self.link().send(self.book().task_manager, &call).await?;
+            let receipt = match self.link().send(self.book().task_manager, &call).await {
+                // Batches do not depend on one another.
+                Err(ChainError::Previewed) => continue,
+                sent => sent?,
+            };
             let events = events::<TaskManager::PayoutClaimed>(&receipt, self.book().task_manager);
             let now: Amount = events.map(|event| Amount(event.paidNow)).sum();
             paid = paid
@@ -38,7 +44,8 @@ impl Chain {
         Ok(paid)
     }
 
-    /// Claims one payout and returns what was transferred; the rest vests.
+    /// Claims one trainer's payout and returns what was paid, the delegators' part included; the
+    /// rest vests.
     ///
     /// # Errors
     /// As [`Chain::claim_many`], and `AlreadyClaimed` the second time.
@@ -56,7 +63,28 @@ impl Chain {
             .map(|event| Amount(event.paidNow))
     }
 
-    /// Whether a payout was claimed.
+    /// Claims a validator's or the aggregator's pay for one round, and returns what was paid, the
+    /// delegators' part included; the rest vests.
+    ///
+    /// # Errors
+    /// As [`Chain::claim`].
+    pub async fn claim_direct(
+        &self,
+        task: TaskId,
+        round: RoundId,
+        account: Address,
+    ) -> Result<Amount, ChainError> {
+        let call = TaskManager::claimDirectCall {
+            id: task.0,
+            round: round.0,
+            account: eth(account),
+        };
+        let receipt = self.link().send(self.book().task_manager, &call).await?;
+        event::<TaskManager::PayoutClaimed>(&receipt, self.book().task_manager)
+            .map(|event| Amount(event.paidNow))
+    }
+
+    /// Whether a trainer's payout was claimed.
     ///
     /// # Errors
     /// [`ChainError::Unreachable`].
@@ -67,6 +95,24 @@ impl Chain {
         account: Address,
     ) -> Result<bool, ChainError> {
         let call = TaskManager::claimedCall {
+            id: task.0,
+            round: round.0,
+            account: eth(account),
+        };
+        self.link().call(self.book().task_manager, &call).await
+    }
+
+    /// Whether a validator's or the aggregator's pay was claimed.
+    ///
+    /// # Errors
+    /// [`ChainError::Unreachable`].
+    pub async fn direct_claimed(
+        &self,
+        task: TaskId,
+        round: RoundId,
+        account: Address,
+    ) -> Result<bool, ChainError> {
+        let call = TaskManager::directClaimedCall {
             id: task.0,
             round: round.0,
             account: eth(account),
@@ -89,11 +135,10 @@ impl Chain {
             .map(Amount)
     }
 
-    /// Pays `account` what has vested, and returns it. Anyone.
+    /// Pays `account` what has vested, once the task has ended, and returns it. Anyone.
     ///
     /// # Errors
-    /// [`ChainError::Reverted`] with `TaskStillActive`, `StillVesting`, `NothingVested`; errors of
-    /// any transaction.
+    /// [`ChainError::Reverted`] with `WrongState`, `NothingVested`; errors of any transaction.
     pub async fn release_vested(
         &self,
         task: TaskId,

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use alloy::dyn_abi::{DynSolValue, ErrorExt};
-use alloy::json_abi::{Error as AbiError, InternalType, JsonAbi};
-use alloy::primitives::Selector;
+use alloy::json_abi::{Error as AbiError, InternalType, JsonAbi, Param};
+use alloy::primitives::{Selector, keccak256};
 use alloy::sol_types::{Panic, Revert, SolError};
 
-use crate::types::TaskState;
+use crate::abi::ABIS;
+use crate::types::{TaskState, role_of_chain};
+use crate::{RoundKey, Stage};
+
+mod sentences;
+
+use sentences::SENTENCES;
 
 /// A refusal of a contract.
 pub(crate) struct Described {
@@ -52,15 +58,9 @@ fn sentence(error: &AbiError, values: &[DynSolValue]) -> String {
         .inputs
         .iter()
         .zip(values)
-        .map(|(input, value)| {
-            let is_state = matches!(input.internal_type, Some(InternalType::Enum { .. }));
-            (
-                input.name.as_str(),
-                if is_state { state(value) } else { text(value) },
-            )
-        })
+        .map(|(input, value)| (input.name.as_str(), words(input, value)))
         .collect();
-    let Some((_, template)) = SENTENCES.iter().find(|(name, _)| *name == error.name) else {
+    let Some(template) = template_of(error) else {
         let list: Vec<_> = named
             .iter()
             .map(|(name, value)| format!("{name} {value}"))
@@ -69,10 +69,73 @@ fn sentence(error: &AbiError, values: &[DynSolValue]) -> String {
     };
     let filled = named
         .iter()
-        .fold((*template).to_owned(), |text, (name, value)| {
+        .fold(template.to_owned(), |text, (name, value)| {
             text.replace(&format!("{{{name}}}"), value)
         });
     format!("{} ({filled})", error.name)
+}
+
+/// The first sentence of the error's name whose values the error has.
+fn template_of(error: &AbiError) -> Option<&'static str> {
+    let fits = |template: &str| {
+        placeholders(template).all(|name| error.inputs.iter().any(|input| input.name == name))
+    };
+    SENTENCES
+        .iter()
+        .find(|(name, template)| *name == error.name && fits(template))
+        .map(|(_, template)| *template)
+}
+
+fn placeholders(template: &str) -> impl Iterator<Item = &str> {
+    let parts = template.split('{').skip(1);
+    parts.filter_map(|rest| rest.split('}').next())
+}
+
+/// A value as people know it: numbers that stand for something are named.
+fn words(input: &Param, value: &DynSolValue) -> String {
+    let named = match (input.name.as_str(), &input.internal_type) {
+        (_, Some(InternalType::Enum { ty, .. })) if ty == "TaskState" => small(value)
+            .and_then(TaskState::of_chain)
+            .map(|s| s.to_string()),
+        (_, Some(InternalType::Enum { ty, .. })) if ty == "Stage" => small(value)
+            .and_then(Stage::of_chain)
+            .map(|s| s.to_string()),
+        ("role" | "wanted", _) => small(value).and_then(role_of_chain).map(|r| r.to_string()),
+        ("roundKey", _) => value
+            .as_uint()
+            .and_then(|(key, _)| u64::try_from(key).ok())
+            .and_then(RoundKey::of_chain)
+            .map(|key| key.to_string()),
+        ("neededRole", _) => value
+            .as_fixed_bytes()
+            .and_then(|(word, _)| role_name(word))
+            .map(str::to_owned),
+        _ => None,
+    };
+    named.unwrap_or_else(|| text(value))
+}
+
+fn small(value: &DynSolValue) -> Option<u8> {
+    let (number, _) = value.as_uint()?;
+    u8::try_from(number).ok()
+}
+
+fn role_name(hash: &[u8]) -> Option<&'static str> {
+    const ROLES: [&str; 7] = [
+        "PAUSER_ROLE",
+        "SLASHER_ROLE",
+        "VERIFIER_ROLE",
+        "PROPOSER_ROLE",
+        "EXECUTOR_ROLE",
+        "CANCELLER_ROLE",
+        "TIMELOCK_ADMIN_ROLE",
+    ];
+    if hash.iter().all(|byte| *byte == 0) {
+        return Some("DEFAULT_ADMIN_ROLE");
+    }
+    ROLES
+        .into_iter()
+        .find(|name| keccak256(name.as_bytes()).as_slice() == hash)
 }
 
 fn text(value: &DynSolValue) -> String {
@@ -86,160 +149,24 @@ fn text(value: &DynSolValue) -> String {
     }
 }
 
-fn state(value: &DynSolValue) -> String {
-    let number = value
-        .as_uint()
-        .and_then(|(value, _)| u8::try_from(value).ok());
-    number
-        .and_then(TaskState::of_chain)
-        .map_or_else(|| text(value), |state| state.to_string())
-}
-
 static ERRORS: LazyLock<HashMap<Selector, AbiError>> = LazyLock::new(|| {
-    ARTIFACTS
-        .iter()
-        .filter_map(|artifact| {
-            let value: serde_json::Value = serde_json::from_str(artifact).ok()?;
-            serde_json::from_value::<JsonAbi>(value.get("abi")?.clone()).ok()
-        })
-        .flat_map(|abi| abi.errors.into_values().flatten())
-        .map(|error| (error.selector(), error))
+    ABIS.iter()
+        .flat_map(JsonAbi::errors)
+        .map(|error| (error.selector(), error.clone()))
         .collect()
 });
-
-/// All of them: a refusal of the token or of the other manager comes through unchanged.
-const ARTIFACTS: [&str; 3] = [
-    include_str!("../../artifacts/ConvokeToken.json"),
-    include_str!("../../artifacts/StakeManager.json"),
-    include_str!("../../artifacts/TaskManager.json"),
-];
-
-/// By name; two errors of one name get one sentence. A value that is not named is left out.
-const SENTENCES: &[(&str, &str)] = &[
-    ("AggregatorMissing", "the task names no aggregator"),
-    (
-        "AlreadyClaimed",
-        "the payout of {account} for round {round} was claimed before",
-    ),
-    (
-        "AlreadyLinked",
-        "the task manager is {taskManager} for good",
-    ),
-    (
-        "AlreadyRefunded",
-        "the refund of task {task} was paid before",
-    ),
-    (
-        "ClaimAboveRoundTotal",
-        "{amount} claimed, the round has {remaining} left",
-    ),
-    ("DisputeWindowOpen", "claims open at Unix time {opensAt}"),
-    (
-        "ERC20InsufficientAllowance",
-        "allowed to spend {allowance} of the {needed} needed",
-    ),
-    (
-        "ERC20InsufficientBalance",
-        "{sender} holds {balance} of the {needed} needed",
-    ),
-    (
-        "InvalidProof",
-        "{amount} for {account} is not under the root of round {round}",
-    ),
-    (
-        "NotCancellable",
-        "{roundsSettled} rounds are settled and {staked} is staked",
-    ),
-    (
-        "NotTheAggregator",
-        "only the aggregator {expected} may do this, not {caller}",
-    ),
-    (
-        "NotTheCreator",
-        "only the creator {expected} may do this, not {caller}",
-    ),
-    (
-        "NotTheDeployer",
-        "only the deployer {expected} may do this, not {caller}",
-    ),
-    (
-        "NotTimedOut",
-        "the round's time runs until Unix time {abortableAt}",
-    ),
-    ("NothingRequested", "no withdrawal was requested"),
-    (
-        "NothingVested",
-        "{account} has nothing vesting in task {task}",
-    ),
-    (
-        "RewardTooSmall",
-        "the reward is {reward}, at least {minimum} is needed",
-    ),
-    (
-        "RoleTaken",
-        "the address has role {current} in this task, not {requested}",
-    ),
-    (
-        "RoundNotSettled",
-        "round {round} of task {task} has no result",
-    ),
-    (
-        "RoundsOutOfRange",
-        "{rounds} rounds asked for, 1 to {maximum} are allowed",
-    ),
-    (
-        "RoundsRemaining",
-        "{settled} of {rounds} rounds are settled",
-    ),
-    (
-        "StakeBelowMinimum",
-        "the stake is {stake}, the task asks for {minimum}",
-    ),
-    ("StakeTooSmall", "{requested} asked for, {staked} is staked"),
-    (
-        "StillUnbonding",
-        "the stake is free at Unix time {availableAt}",
-    ),
-    ("StillVesting", "released at Unix time {releasableAt}"),
-    (
-        "TaskFileTooLong",
-        "the task file has {length} bytes, at most {maximum} are allowed",
-    ),
-    ("TaskNotActive", "task {task} has ended or never was"),
-    ("TaskStillActive", "task {task} has not ended"),
-    (
-        "TotalAboveRoundPool",
-        "the payouts come to {total}, the round's pool is {pool}",
-    ),
-    ("UnknownRole", "there is no role {role}"),
-    ("UnknownTask", "there is no task {task}"),
-    (
-        "VestingTooHigh",
-        "{vestingBps} basis points vest, at most {maximum} are allowed",
-    ),
-    (
-        "WindowOutOfRange",
-        "{window} seconds, allowed are {minimum} to {maximum}",
-    ),
-    (
-        "WrongAmountReceived",
-        "{received} arrived of {expected}: the token takes a fee",
-    ),
-    (
-        "WrongRound",
-        "round {round} submitted, round {expected} is next",
-    ),
-    ("ZeroAmount", "the amount is zero"),
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{stake_manager::StakeManager, task_manager::TaskManager};
+    use crate::abi::{
+        round_manager::RoundManager, stake_manager::StakeManager, task_manager::TaskManager,
+        timelock::TimelockController,
+    };
 
     #[test]
     fn custom_errors_come_with_their_values() {
-        let data = TaskManager::WrongRound {
+        let data = RoundManager::WrongRound {
             expected: 3,
             round: 5,
         }
@@ -248,17 +175,57 @@ mod tests {
         assert_eq!(described.name, "WrongRound");
         assert_eq!(
             described.words,
-            "WrongRound (round 5 submitted, round 3 is next)"
+            "WrongRound (round 5 asked for, round 3 is next)"
         );
 
         let data = StakeManager::StakeTooSmall {
-            staked: 7,
-            requested: 9,
+            stake: 7,
+            amount: 9,
         }
         .abi_encode();
         assert_eq!(
             describe(&data).words,
             "StakeTooSmall (9 asked for, 7 is staked)"
+        );
+    }
+
+    #[test]
+    fn numbers_that_stand_for_something_are_named() {
+        let words = |data: Vec<u8>| describe(&data).words;
+        let stage = RoundManager::WrongStage {
+            expected: 1,
+            stage: 6,
+        };
+        assert_eq!(
+            words(stage.abi_encode()),
+            "WrongStage (the round is settled, the call needs it to be training)"
+        );
+        let state = TaskManager::WrongState { task: 7, state: 4 };
+        assert_eq!(
+            words(state.abi_encode()),
+            "WrongState (task 7 is aborted, and this cannot be done then)"
+        );
+        let role = StakeManager::RoleTaken { role: 0, wanted: 1 };
+        assert_eq!(
+            words(role.abi_encode()),
+            "RoleTaken (the address is a trainer in this task and cannot be a validator)"
+        );
+        let lock = StakeManager::StakeLocked {
+            task: 2,
+            roundKey: (5 << 16) | 1,
+        };
+        assert_eq!(
+            words(lock.abi_encode()),
+            "StakeLocked (the stake backs round 5, attempt 1 of task 2, which is open)"
+        );
+        let denied = TimelockController::AccessControlUnauthorizedAccount {
+            account: alloy::primitives::Address::ZERO,
+            neededRole: keccak256("PAUSER_ROLE"),
+        };
+        assert!(
+            words(denied.abi_encode()).ends_with("lacks PAUSER_ROLE)"),
+            "{}",
+            words(denied.abi_encode())
         );
     }
 
@@ -278,25 +245,26 @@ mod tests {
     }
 
     #[test]
-    fn every_sentence_belongs_to_an_error_and_names_its_values() {
-        for (name, template) in SENTENCES {
-            let errors: Vec<_> = ERRORS
-                .values()
-                .filter(|error| error.name == *name)
-                .collect();
-            assert!(!errors.is_empty(), "{name} is no error of the contracts");
-            for placeholder in template
-                .split('{')
-                .skip(1)
-                .filter_map(|rest| rest.split('}').next())
-            {
-                assert!(
-                    errors
-                        .iter()
-                        .all(|e| e.inputs.iter().any(|input| input.name == placeholder)),
-                    "{name} has no {placeholder}"
-                );
-            }
-        }
+    fn every_error_of_the_contracts_has_a_sentence() {
+        let mut missing: Vec<_> = ERRORS
+            .values()
+            .filter(|error| template_of(error).is_none())
+            .map(AbiError::signature)
+            .collect();
+        missing.sort();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
+    #[test]
+    fn every_sentence_belongs_to_an_error() {
+        let is_used = |template: &str| {
+            let mut used = ERRORS.values().filter_map(template_of);
+            used.any(|other| other == template)
+        };
+        let unused: Vec<_> = SENTENCES
+            .iter()
+            .filter(|(_, template)| !is_used(template))
+            .collect();
+        assert!(unused.is_empty(), "{unused:#?}");
     }
 }

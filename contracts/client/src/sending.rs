@@ -1,37 +1,69 @@
-//! Transactions: estimated with a ceiling, signed once, sent until known, awaited for a bounded
-//! time. A transaction that may have arrived is never signed anew, so nothing is sent twice.
+//! Transactions: estimated with a ceiling, signed once for each nonce, sent until known, awaited
+//! for a bounded time.
+//!
+//! Nothing is sent twice: what may have arrived is only ever signed anew with the same nonce, of
+//! which a chain takes one, or once another transaction has that nonce for good.
+//!
+//! alloy's own nonce fillers do not fit: the simple one gives two concurrent transactions one
+//! nonce, the cached one never looks at the chain again after a failed send or a reorganization.
+//! Here a nonce is the least from the chain's pending count on that is not in flight.
 
 use std::time::Duration;
 
-use alloy::eips::eip2718::Encodable2718;
-use alloy::network::{NetworkTransactionBuilder, TransactionBuilder};
+use alloy::network::TransactionBuilder;
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::sol_types::{SolCall, SolEvent};
 use alloy::transports::RpcError;
 use convoke_protocol::ids::Address;
-use tokio::time::Instant;
 
 use crate::ChainError;
-use crate::abi::eth;
-use crate::connection::{Link, Signer, function_name};
+use crate::abi::{eth, function_name, input_of};
+use crate::connection::Link;
+
+mod fees;
+mod flight;
+mod signer;
+
+pub(crate) use fees::Fees;
+use flight::Landing;
+pub(crate) use signer::Signer;
+use signer::{Flight, Signed};
 
 /// Most gas of one transaction; the cap of EIP-7825.
-pub(crate) const GAS_CEILING: u64 = 1 << 24;
-/// Longest wait for a receipt.
-const RECEIPT_TIMEOUT: Duration = Duration::from_secs(120);
-/// First wait between two looks for a receipt; doubled up to the longest.
-const RECEIPT_POLL_MIN: Duration = Duration::from_millis(20);
-const RECEIPT_POLL_MAX: Duration = Duration::from_secs(2);
+pub const GAS_CEILING: u64 = 1 << 24;
 /// How often one signed transaction is offered to the endpoint.
 const OFFERS_MAX: u32 = 5;
 /// Wait after the first failed offer; doubled after each further one.
 const OFFER_BACKOFF: Duration = Duration::from_millis(200);
 /// How often a transaction is signed anew because its nonce was taken by another process.
 const NONCE_TRIES_MAX: u32 = 16;
-/// Tip where the chain suggests none, in wei.
-const TIP_DEFAULT: u128 = 1_000_000_000;
+
+/// Limits on the transactions of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendOptions {
+    /// Most gas of one transaction: 2^24 by default, the cap of EIP-7825.
+    pub gas_ceiling: u64,
+    /// A transaction that is not mined for so long is offered again with an eighth more for its
+    /// gas: 30 s by default.
+    pub bump_after: Duration,
+    /// How often that is done at most: 8 by default, which makes 2.6 times the first fee.
+    pub bumps_max: u32,
+    /// Longest wait for a receipt: 5 minutes by default.
+    pub receipt_timeout: Duration,
+}
+
+impl Default for SendOptions {
+    fn default() -> Self {
+        Self {
+            gas_ceiling: GAS_CEILING,
+            bump_after: Duration::from_secs(30),
+            bumps_max: 8,
+            receipt_timeout: Duration::from_secs(300),
+        }
+    }
+}
 
 impl Link {
     /// Calls a function in a transaction and waits until it is mined.
@@ -42,8 +74,20 @@ impl Link {
     ) -> Result<TransactionReceipt, ChainError> {
         let request = TransactionRequest::default()
             .with_to(eth(contract))
-            .with_input(call.abi_encode());
+            .with_input(input_of(call));
         self.transact(function_name::<C>(), request).await
+    }
+
+    /// A transfer of the chain's own coin.
+    pub(crate) async fn send_native(
+        &self,
+        to: Address,
+        wei: u128,
+    ) -> Result<TransactionReceipt, ChainError> {
+        let request = TransactionRequest::default()
+            .with_to(eth(to))
+            .with_value(U256::from(wei));
+        self.transact("transfer of native coin", request).await
     }
 
     /// Sends a transaction and waits until it is mined. `what` is for errors.
@@ -56,12 +100,27 @@ impl Link {
             .signer
             .as_ref()
             .ok_or(ChainError::NoWallet { call: what })?;
-        let _turn = signer.turn.lock().await;
+        let request = request
+            .with_from(eth(signer.address))
+            .with_chain_id(self.chain_id);
+        if let Some(rehearsal) = &self.rehearsal {
+            return Err(self.rehearse(what, rehearsal, request).await);
+        }
+        let gas = self.gas(what, &request).await?;
+        let request = request.with_gas_limit(gas);
         for _ in 0..NONCE_TRIES_MAX {
-            let signed = self.sign(what, signer, request.clone()).await?;
-            match self.offer(what, &signed).await? {
-                Offer::Known => return self.mined(what, request, signed.hash, signer).await,
-                Offer::NonceTaken => tracing::debug!(what, "nonce taken, signing anew"),
+            let fees = self.fees(what).await?;
+            let Some(mut flight) = self.launch(what, signer, &request, fees).await? else {
+                tracing::debug!(what, "nonce taken, signing anew");
+                continue;
+            };
+            match self.land(what, signer, &request, &mut flight).await? {
+                Landing::Mined(receipt) => {
+                    return self.checked(what, request, *receipt).await;
+                }
+                Landing::Replaced => {
+                    tracing::debug!(what, nonce = flight.nonce(), "replaced, signing anew");
+                }
             }
         }
         let reason = "the nonce was taken again and again; is the wallet in use elsewhere?";
@@ -71,35 +130,8 @@ impl Link {
         })
     }
 
-    async fn sign(
-        &self,
-        what: &'static str,
-        signer: &Signer,
-        request: TransactionRequest,
-    ) -> Result<Signed, ChainError> {
-        let from = eth(signer.address);
-        let request = request.with_from(from).with_chain_id(self.chain_id);
-        let gas = self.gas(what, &request).await?;
-        let request = self.with_fees(what, request.with_gas_limit(gas)).await?;
-        // Last, so that another process with this wallet has little time to take it.
-        let nonce = self
-            .read(what, || async {
-                self.provider.get_transaction_count(from).pending().await
-            })
-            .await?;
-        let request = request.with_nonce(nonce);
-        let envelope = request
-            .build(&signer.wallet)
-            .await
-            .map_err(|error| ChainError::Unexpected(format!("{what} cannot be signed: {error}")))?;
-        Ok(Signed {
-            hash: *envelope.tx_hash(),
-            bytes: envelope.encoded_2718(),
-        })
-    }
-
     /// The estimate and a fifth more: state may change before the transaction is mined.
-    async fn gas(
+    pub(crate) async fn gas(
         &self,
         what: &'static str,
         request: &TransactionRequest,
@@ -109,48 +141,55 @@ impl Link {
                 self.provider.estimate_gas(request.clone()).await
             })
             .await?;
-        let needed = estimate.saturating_add(estimate / 5);
-        // The margin may be cut, the estimate not.
-        if estimate > GAS_CEILING {
-            return Err(ChainError::GasAboveCeiling {
-                call: what,
-                needed,
-                ceiling: GAS_CEILING,
-            });
-        }
-        Ok(needed.min(GAS_CEILING))
+        self.gas_limit(what, estimate)
     }
 
-    /// Room for the base fee to double, or a plain gas price where blocks have no base fee.
-    async fn with_fees(
+    /// # Errors
+    /// [`ChainError::GasAboveCeiling`]. The margin may be cut, the estimate not.
+    pub(crate) fn gas_limit(&self, call: &'static str, estimate: u64) -> Result<u64, ChainError> {
+        let needed = estimate.saturating_add(estimate / 5);
+        let ceiling = self.options.gas_ceiling;
+        if estimate > ceiling {
+            return Err(ChainError::GasAboveCeiling {
+                call,
+                needed,
+                ceiling,
+            });
+        }
+        Ok(needed.min(ceiling))
+    }
+
+    /// Takes a nonce, signs, and offers, in turn with the wallet's other transactions: a chain
+    /// that queues nothing takes nonces only in order. `None` if the nonce was taken.
+    async fn launch(
         &self,
         what: &'static str,
-        request: TransactionRequest,
-    ) -> Result<TransactionRequest, ChainError> {
-        let latest = alloy::eips::BlockId::latest();
-        let block = self
-            .read(what, || async { self.provider.get_block(latest).await })
-            .await?;
-        let Some(base_fee) = block.and_then(|block| block.header.base_fee_per_gas) else {
-            let price = self
-                .read(what, || async { self.provider.get_gas_price().await })
-                .await?;
-            return Ok(request.with_gas_price(price));
-        };
-        let tip = self
-            .read(what, || async {
-                self.provider.get_max_priority_fee_per_gas().await
-            })
-            .await;
-        let tip = match tip {
-            Ok(tip) => tip,
-            // An endpoint without the method; anything else is an error.
-            Err(ChainError::Refused { .. }) => TIP_DEFAULT,
-            Err(error) => return Err(error),
-        };
-        Ok(request
-            .with_max_priority_fee_per_gas(tip)
-            .with_max_fee_per_gas(2 * u128::from(base_fee) + tip))
+        signer: &Signer,
+        request: &TransactionRequest,
+        fees: Fees,
+    ) -> Result<Option<Flight>, ChainError> {
+        let _turn = signer.turn.lock().await;
+        let count = self.pending_count(what, signer).await?;
+        let mut flight = signer.take_nonce(count);
+        let signed = signer.sign(what, request, flight.nonce(), fees).await?;
+        let offer = self.offer(what, &signed).await?;
+        flight.launched(signed, fees);
+        Ok(match offer {
+            Offer::Known => Some(flight),
+            Offer::NonceTaken => None,
+        })
+    }
+
+    pub(crate) async fn pending_count(
+        &self,
+        what: &'static str,
+        signer: &Signer,
+    ) -> Result<u64, ChainError> {
+        let account = eth(signer.address);
+        self.read(what, || async {
+            self.provider.get_transaction_count(account).pending().await
+        })
+        .await
     }
 
     /// Offers the same bytes until the endpoint has them: the hash makes repeats harmless.
@@ -163,19 +202,12 @@ impl Link {
                 return Ok(Offer::Known);
             };
             if let RpcError::ErrorResp(payload) = &error {
-                let message = payload.message.to_lowercase();
-                if message.contains("already known") || message.contains("already imported") {
-                    return Ok(Offer::Known);
-                }
-                let nonce_taken = message.contains("nonce too low")
-                    || message.contains("replacement transaction underpriced");
-                // After a broken answer the one that took the nonce may be this one.
-                if nonce_taken {
-                    return Ok(if may_have_arrived {
-                        Offer::Known
-                    } else {
-                        Offer::NonceTaken
-                    });
+                match verdict(&payload.message) {
+                    Some(Offer::Known) => return Ok(Offer::Known),
+                    // After a broken answer the one that took the nonce may be this one.
+                    Some(Offer::NonceTaken) if may_have_arrived => return Ok(Offer::Known),
+                    Some(Offer::NonceTaken) => return Ok(Offer::NonceTaken),
+                    None => {}
                 }
             }
             let error = ChainError::of_rpc(&self.rpc, what, &error);
@@ -190,84 +222,69 @@ impl Link {
         Err(last.unwrap_or_else(|| ChainError::Unexpected(format!("{what} was never offered"))))
     }
 
-    async fn mined(
+    async fn checked(
         &self,
         what: &'static str,
         request: TransactionRequest,
-        hash: B256,
-        signer: &Signer,
+        receipt: TransactionReceipt,
     ) -> Result<TransactionReceipt, ChainError> {
-        let receipt = self.receipt(what, hash).await?;
         if receipt.status() {
+            let hash = receipt.transaction_hash;
             tracing::debug!(what, %hash, gas = receipt.gas_used, "mined");
             return Ok(receipt);
         }
-        Err(self.why_reverted(what, request, &receipt, signer).await)
+        Err(self.why_reverted(what, request, &receipt).await)
     }
 
-    async fn receipt(
-        &self,
-        what: &'static str,
-        hash: B256,
-    ) -> Result<TransactionReceipt, ChainError> {
-        let start = Instant::now();
-        let mut wait = RECEIPT_POLL_MIN;
-        while start.elapsed() < RECEIPT_TIMEOUT {
-            let found = self
-                .read(what, || async {
-                    self.provider.get_transaction_receipt(hash).await
-                })
-                .await?;
-            if let Some(receipt) = found {
-                return Ok(receipt);
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RECEIPT_POLL_MAX);
-        }
-        Err(ChainError::ReceiptTimeout {
-            call: what,
-            transaction: hash.to_string(),
-            waited: RECEIPT_TIMEOUT,
-        })
-    }
-
-    /// A receipt has no reason; the same call on the block's state has one, mostly.
+    /// A receipt has no reason; the same call on the block's state has one, mostly, and on the
+    /// newest state where old ones are not kept.
     async fn why_reverted(
         &self,
         what: &'static str,
         request: TransactionRequest,
         receipt: &TransactionReceipt,
-        signer: &Signer,
     ) -> ChainError {
-        let block = receipt.block_number.unwrap_or_default();
-        let replay = self
-            .provider
-            .call(request.with_from(eth(signer.address)))
-            .block(alloy::eips::BlockId::number(block))
-            .await;
-        match replay.map_err(|error| ChainError::of_rpc(&self.rpc, what, &error)) {
-            Err(error @ ChainError::Reverted { .. }) => error,
-            _ => ChainError::Reverted {
-                call: what,
-                name: String::new(),
-                words: format!(
-                    "transaction {} failed in block {block}",
-                    receipt.transaction_hash
-                ),
-            },
+        let number = receipt.block_number.unwrap_or_default();
+        let blocks = [
+            alloy::eips::BlockId::number(number),
+            alloy::eips::BlockId::latest(),
+        ];
+        for block in blocks {
+            let replay = self.provider.call(request.clone()).block(block).await;
+            let replay = replay.map_err(|error| ChainError::of_rpc(&self.rpc, what, &error));
+            if let Err(error @ ChainError::Reverted { .. }) = replay {
+                return error;
+            }
+        }
+        ChainError::Reverted {
+            call: what,
+            name: String::new(),
+            words: format!(
+                "transaction {} failed in block {number}",
+                receipt.transaction_hash
+            ),
         }
     }
+}
 
-    /// A transfer of the chain's own coin.
-    pub(crate) async fn send_native(
-        &self,
-        to: Address,
-        wei: u128,
-    ) -> Result<TransactionReceipt, ChainError> {
-        let request = TransactionRequest::default()
-            .with_to(eth(to))
-            .with_value(U256::from(wei));
-        self.transact("transfer of native coin", request).await
+/// What a refusal says of the transaction; `None` if it is another refusal.
+fn verdict(message: &str) -> Option<Offer> {
+    const KNOWN: [&str; 3] = ["already known", "already imported", "known transaction"];
+    const NONCE_TAKEN: [&str; 4] = [
+        "nonce too low",
+        "replacement transaction underpriced",
+        // Of a chain that queues nothing: it went back behind what was in flight.
+        "nonce too high",
+        "nonce gap",
+    ];
+    let message = message.to_lowercase();
+    let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    if has(&KNOWN) {
+        Some(Offer::Known)
+    } else if has(&NONCE_TAKEN) {
+        Some(Offer::NonceTaken)
+    } else {
+        None
     }
 }
 
@@ -290,19 +307,39 @@ pub(crate) fn event<E: SolEvent>(
     contract: Address,
 ) -> Result<E, ChainError> {
     events(receipt, contract).next().ok_or_else(|| {
-        let hash = receipt.transaction_hash;
+        let hash: B256 = receipt.transaction_hash;
         ChainError::Unexpected(format!("no event {} in transaction {hash}", E::SIGNATURE))
     })
 }
 
-struct Signed {
-    hash: B256,
-    bytes: Vec<u8>,
-}
-
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offer {
     /// The endpoint has the transaction, or had it.
     Known,
-    /// Another transaction has this nonce; ours never arrived.
+    /// Another transaction has this nonce, or earlier ones are missing; ours never arrived.
     NonceTaken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_several_nodes_are_understood() {
+        for known in [
+            "already known",
+            "Transaction already imported",
+            "AlreadyKnown: already known",
+        ] {
+            assert_eq!(verdict(known), Some(Offer::Known), "{known}");
+        }
+        for taken in [
+            "nonce too low: next nonce 5, tx nonce 4",
+            "replacement transaction underpriced",
+            "Nonce too high: next nonce 5, tx nonce 9",
+        ] {
+            assert_eq!(verdict(taken), Some(Offer::NonceTaken), "{taken}");
+        }
+        assert_eq!(verdict("insufficient funds for gas * price + value"), None);
+    }
 }

@@ -96,17 +96,22 @@ impl Chain {
                 spender: eth(spender),
                 value: U256::ZERO,
             };
-            link.send(token, &call).await?;
+            sent_or_previewed(link.send(token, &call).await)?;
         }
         let value = U256::from(needed.0);
-        link.send(
-            token,
-            &ConvokeToken::approveCall {
-                spender: eth(spender),
-                value,
-            },
-        )
-        .await?;
-        Ok(())
+        let call = ConvokeToken::approveCall {
+            spender: eth(spender),
+            value,
+        };
+        sent_or_previewed(link.send(token, &call).await)?;
+        link.imitate_approval(token, owner, spender, value).await
+    }
+}
+
+/// What needs the approval is tried after it.
+fn sent_or_previewed<T>(outcome: Result<T, ChainError>) -> Result<(), ChainError> {
+    match outcome {
+        Ok(_) | Err(ChainError::Previewed) => Ok(()),
+        Err(error) => Err(error),
     }
 }

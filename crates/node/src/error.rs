@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use convoke_client::ChainError;
-use convoke_protocol::ids::{Address, Amount, Role, RoundId, TaskId};
+use convoke_protocol::ids::{Address, Amount, Role, TaskId};
 use convoke_protocol::task::TaskFileError;
 use convoke_transport::TransportError;
 
@@ -44,9 +44,6 @@ pub enum NodeError {
         /// Least stake.
         needed: Amount,
     },
-    /// The aggregator's list of payouts is not what the contract holds.
-    #[error("the aggregator's payouts of round {0} do not match the root on chain")]
-    Payouts(RoundId),
     /// The state folder cannot be used.
     #[error("{path}: {reason}")]
     State {

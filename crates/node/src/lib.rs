@@ -3,6 +3,7 @@
 //! [`claims`], by which pay is pulled from the contract.
 
 mod error;
+mod patience;
 
 pub mod claims;
 pub mod link;
@@ -11,5 +12,6 @@ pub mod task;
 
 pub use self::error::NodeError;
 pub use self::link::{Link, LinkConfig, LinkEvent};
+pub use self::patience::patiently;
 pub use self::state::StateDir;
-pub use self::task::TaskContext;
+pub use self::task::{TaskContext, terms_of};

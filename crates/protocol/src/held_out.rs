@@ -4,9 +4,11 @@
 //! signs and one sends Gaussian noise of honest length, ten rounds, 20 splits: every update of
 //! both adversaries refused, and 1% of the honest ones, with three validators of 330 images each.
 
-use crate::payout::FACTOR_ONE;
+use crate::factors::{FACTOR_MAX, FACTOR_ONE};
+use crate::ids::Amount;
 use crate::refusal::Refusal;
-use crate::scores::{Combined, Score};
+use crate::scores::{Combined, Score, ScoreSheet, combine};
+use crate::task::BPS;
 
 /// Harm: the update alone raises held-out loss by more than this share, in thousandths.
 pub const HARM_MAX_MILLI: i128 = 100;
@@ -23,9 +25,6 @@ pub const LEAST_COSINE_PPM: i32 = -10_000;
 /// With fewer validators than this one reference may be off, so a cosine of nothing is refused.
 pub const PANEL_MIN: usize = 3;
 
-/// No factor exceeds this, so that one lucky measurement does not take the pool.
-pub const FACTOR_MAX: u32 = 2 * FACTOR_ONE;
-
 /// What becomes of one candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
@@ -34,7 +33,7 @@ pub enum Judgement {
         /// Its combined score.
         score: Score,
         /// Its factor in the split, in units of [`FACTOR_ONE`].
-        factor: u32,
+        factor: u16,
     },
     /// It does not.
     Refuse(Refusal),
@@ -73,6 +72,44 @@ pub fn judge(combined: &Combined) -> Vec<Judgement> {
     judgements.collect()
 }
 
+/// One validator's factors for all `updates` of a round, from its own sheet alone: what it commits
+/// to on chain. `positions` are those of the sheet's candidates among the updates; every other
+/// update was refused before, and has the factor 0, as have those that this judgement refuses.
+#[must_use]
+pub fn factors(sheet: &ScoreSheet, positions: &[u16], updates: u16) -> Vec<u16> {
+    let mut factors = vec![0; usize::from(updates)];
+    let judgements = combine(&[(sheet, Amount(1))]).map_or_else(Vec::new, |own| judge(&own));
+    for (position, judgement) in positions.iter().zip(judgements) {
+        if let (Judgement::Keep { factor, .. }, Some(slot)) =
+            (judgement, factors.get_mut(usize::from(*position)))
+        {
+            *slot = factor;
+        }
+    }
+    factors
+}
+
+/// What part of the vesting pay one validator releases in the end, in basis points, from losses
+/// that it measured on its own held-out data (millionths of a nat): all, if the final checkpoint
+/// is as good as the one it saw last, within a tenth; else the part of that improvement over the
+/// initial checkpoint that is still there, rounded down.
+#[must_use]
+pub fn release_bps_down(initial_micros: u64, last_micros: u64, final_micros: u64) -> u16 {
+    let (initial, last, end) = (
+        i128::from(initial_micros),
+        i128::from(last_micros),
+        i128::from(final_micros),
+    );
+    if (end - last) * 1_000 <= last * HARM_MAX_MILLI {
+        return BPS;
+    }
+    // Here `end` is above `last`, so without any improvement over the start nothing is kept.
+    let (kept, shown) = ((initial - end).max(0), (initial - last).max(1));
+    u16::try_from(kept * i128::from(BPS) / shown)
+        .unwrap_or(BPS)
+        .min(BPS)
+}
+
 fn refusal(score: &Score, combined: &Combined) -> Option<Refusal> {
     let Score {
         gain_micros,
@@ -103,9 +140,9 @@ fn refusal(score: &Score, combined: &Combined) -> Option<Refusal> {
     })
 }
 
-fn factor(cosine_ppm: i32, median_ppm: i32) -> u32 {
+fn factor(cosine_ppm: i32, median_ppm: i32) -> u16 {
     let scaled = i64::from(cosine_ppm) * i64::from(FACTOR_ONE) / i64::from(median_ppm.max(1));
-    u32::try_from(scaled.clamp(0, i64::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
+    u16::try_from(scaled.clamp(0, i64::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
 }
 
 /// The lower median of the positive cosines; 1 if there are none.
@@ -124,6 +161,8 @@ fn median_cosine(scores: impl Iterator<Item = Score>) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Address, RoundId, TaskId};
+    use crate::scores::{CandidateScore, Outcome};
 
     fn combined(scores: &[(i64, i32, u32)]) -> Combined {
         let score = |(gain_micros, cosine_ppm, relatedness_milli): &(i64, i32, u32)| {
@@ -179,11 +218,46 @@ mod tests {
         ]);
         let factor = |judgement: &Judgement| match judgement {
             Judgement::Keep { factor, .. } => *factor,
-            Judgement::Refuse(_) => u32::MAX,
+            Judgement::Refuse(_) => u16::MAX,
         };
         let factors: Vec<_> = judge(&round).iter().map(factor).collect();
         assert_eq!(factors, [10_000, 5_000, 20_000, 0]);
         assert!(judge(&combined(&[])).is_empty());
         assert_eq!(judge(&combined(&[(i64::MIN + 1, i32::MIN, 0)])).len(), 1);
+    }
+
+    #[test]
+    fn a_validators_factors_have_their_place_among_all_updates() {
+        let candidates = [(1, 100_000), (2, -5_000), (3, 300_000)];
+        let score = |(id, cosine_ppm): (u8, i32)| CandidateScore {
+            trainer: Address([id; 20]),
+            outcome: Outcome::Scored(Score {
+                gain_micros: 0,
+                cosine_ppm,
+                relatedness_milli: 90_000,
+            }),
+        };
+        let sheet = ScoreSheet {
+            task: TaskId(1),
+            round: RoundId(1),
+            base_loss_micros: 1_000_000,
+            base_accuracy_ppm: 0,
+            candidates: candidates.map(score).to_vec(),
+        };
+        let factors = factors(&sheet, &[4, 0, 2], 6);
+        assert_eq!(factors, [0, 0, 20_000, 0, 10_000, 0]);
+        assert_eq!(super::factors(&sheet, &[9, 9, 9], 2), [0, 0]);
+    }
+
+    #[test]
+    fn vesting_pay_follows_what_is_left_of_the_improvement() {
+        assert_eq!(release_bps_down(2_000, 1_000, 900), 10_000);
+        assert_eq!(release_bps_down(2_000, 1_000, 1_100), 10_000);
+        assert_eq!(release_bps_down(2_000, 1_000, 1_500), 5_000);
+        assert_eq!(release_bps_down(2_000, 1_000, 9_000), 0);
+        assert_eq!(release_bps_down(1_000, 2_000, 2_000), 10_000);
+        assert_eq!(release_bps_down(1_000, 2_000, 3_000), 0);
+        assert_eq!(release_bps_down(u64::MAX, 0, u64::MAX), 0);
+        assert_eq!(release_bps_down(0, 0, 0), 10_000);
     }
 }

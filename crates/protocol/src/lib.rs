@@ -5,8 +5,11 @@
 //! in as arguments, and what has to be done goes out as values. The same code therefore runs
 //! under real QUIC and under a virtual clock, and anyone can recompute what an aggregator did.
 
+mod abi;
+
 pub mod codec;
 pub mod cohort;
+pub mod factors;
 pub mod held_out;
 pub mod identity;
 pub mod ids;
@@ -15,5 +18,6 @@ pub mod payout;
 pub mod refusal;
 pub mod round;
 pub mod scores;
+pub mod split;
 pub mod task;
 pub mod update;

@@ -14,15 +14,17 @@
 //!  CommitScores              ───────▶
 //!                            ◀───────  Reveal
 //!  RevealScores              ───────▶
+//!                            ◀───────  Evaluate         (validators, in the end)
 //!                            ◀───────  Notice           (everybody, all the time)
-//!  PayoutsWanted             ───────▶
-//!                            ◀───────  Payouts
 //! ```
+//!
+//! Validators commit and reveal on chain as well, by themselves; the order to reveal comes once
+//! the chain lets them.
 
 use serde::{Deserialize, Serialize};
 
+use crate::factors::SignedReveal;
 use crate::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
-use crate::payout::Payout;
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
 use crate::update::SignedUpdate;
@@ -30,7 +32,7 @@ use crate::update::SignedUpdate;
 /// The version of these messages; it is part of the connection's ALPN name.
 pub const PROTOCOL_VERSION: u16 = 1;
 
-/// Round reports that a newcomer is sent, and payouts kept in one answer, at most.
+/// Round reports that a newcomer is sent at most.
 pub const HISTORY_MAX: usize = 64;
 
 /// From a node to the aggregator.
@@ -67,6 +69,8 @@ pub enum NodeMessage {
         sheet: ScoreSheet,
         /// The commitment's salt.
         salt: [u8; 32],
+        /// The factors that the validator made of them for the chain.
+        reveal: SignedReveal,
     },
     /// "My machine failed": the sender sits this round out, and nobody else is blamed.
     MachineFailed {
@@ -74,11 +78,6 @@ pub enum NodeMessage {
         round: RoundId,
         /// Why, for the log; cut at 200 characters.
         reason: String,
-    },
-    /// Asks for a settled round's payouts, to prove a claim with.
-    PayoutsWanted {
-        /// The round.
-        round: RoundId,
     },
 }
 
@@ -101,13 +100,6 @@ pub enum AggregatorMessage {
     Order(Order),
     /// To everybody: what happened.
     Notice(Notice),
-    /// Who was paid what in a round; empty if it is not settled.
-    Payouts {
-        /// The round.
-        round: RoundId,
-        /// In the order of the Merkle tree's leaves.
-        payouts: Vec<Payout>,
-    },
     /// A message was refused without consequences for the round.
     Fault {
         /// What was wrong with it.
@@ -148,8 +140,12 @@ pub enum Order {
     Score {
         /// The round.
         round: RoundId,
+        /// How often the chain has opened the round, from 1.
+        attempt: u16,
         /// The checkpoint's blob.
         base: BlobHash,
+        /// Updates that were committed to on chain in all: a factor is owed for each.
+        updates: u16,
         /// The candidates, in the order that the sheet must have.
         candidates: Vec<Candidate>,
     },
@@ -157,6 +153,15 @@ pub enum Order {
     Reveal {
         /// The round.
         round: RoundId,
+    },
+    /// All rounds are settled: say on chain how much of what vests is released.
+    Evaluate {
+        /// The closing round on chain, one above the task's last.
+        round: RoundId,
+        /// The checkpoint that the task started from.
+        initial: BlobHash,
+        /// The one that it led to.
+        checkpoint: BlobHash,
     },
 }
 
@@ -175,6 +180,8 @@ pub struct Candidate {
     pub clip_ppm: u32,
     /// max(0, ⟨sᵢ, Σ kept s⟩) over the sketches: its share of the step's energy.
     pub alignment: u64,
+    /// Its place among the updates that were committed to on chain, from 0.
+    pub index: u16,
 }
 
 /// The names of a round's phases.
@@ -293,7 +300,7 @@ pub enum Notice {
     RoundSettled {
         /// The round.
         round: RoundId,
-        /// Sum of the payouts.
+        /// Sum of the trainers' payouts.
         total: Amount,
     },
     /// A round is tried again.
@@ -351,6 +358,7 @@ pub struct Kept {
     pub gain_micros: i64,
     /// The validators' combined cosine with their reference steps, millionths.
     pub cosine_ppm: i32,
-    /// The factor made of it, in ten-thousandths; see [`crate::payout::FACTOR_ONE`].
-    pub factor: u32,
+    /// The factor it is paid by, in ten-thousandths: the median of those that the chain has, see
+    /// [`crate::factors::FACTOR_ONE`].
+    pub factor: u16,
 }

@@ -1,112 +1,25 @@
-//! Who is paid what for a round, and the Merkle tree against which it is claimed.
+//! The Merkle trees of payouts, updates and cohorts, and their leaves.
 //!
 //! The tree is OpenZeppelin's: commutative keccak pairs, leaves hashed twice so that no inner
-//! node can pass for a leaf. The leaf binds chain, contract, task and round.
+//! node can pass for a leaf. Every leaf binds chain, task manager, task and round.
 
-use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::{self, double_hash};
 use crate::identity::keccak;
-use crate::ids::{Address, Amount, Digest, Role, RoundId, TaskId};
-use crate::task::{BPS, RewardShares};
+use crate::ids::{Address, Amount, Digest, RoundId, TaskId};
 
-/// Where a payout may be claimed: one contract on one chain.
+/// One contract on one chain: what signatures, leaves and commitments are bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayoutDomain {
     /// EIP-155 chain id.
     pub chain_id: u64,
-    /// The task manager's address.
+    /// The contract's address: the task manager's, unless a function says otherwise.
     pub contract: Address,
 }
 
-/// One account's pay for one round.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payout {
-    /// Who is paid.
-    pub account: Address,
-    /// For which work.
-    pub role: Role,
-    /// How much, the vesting part included, in base units.
-    pub amount: Amount,
-}
-
-/// What a kept trainer contributed to a round.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contribution {
-    /// The trainer.
-    pub trainer: Address,
-    /// max(0, ⟨sᵢ, S⟩) with S = Σ kept s over the sketches: the Shapley value of the game
-    /// v(C) = |Σ_{i∈C} sᵢ|², so the scores add up to the energy |S|² of the step.
-    pub alignment: u64,
-    /// The validators' combined factor, in units of [`FACTOR_ONE`].
-    pub factor: u32,
-}
-
-/// The factor of a trainer whose held-out cosine is the median one.
-pub const FACTOR_ONE: u32 = 10_000;
-
-/// Splits a round's pool. Trainers share by alignment × factor, validators who revealed share
-/// equally, the aggregator has its fee. All is rounded down; what is left over stays in
-/// escrow and goes back to the task's creator.
-///
-/// Payouts of nothing are left out; the order is trainers, validators, aggregator, as given.
-#[must_use]
-pub fn split_pool(
-    pool: Amount,
-    shares: &RewardShares,
-    trainers: &[Contribution],
-    validators: &[Address],
-    aggregator: Address,
-) -> Vec<Payout> {
-    let part = |bps: u16| pool.share_down(u128::from(bps), u128::from(BPS));
-    let pay = |account, role, amount| Payout {
-        account,
-        role,
-        amount,
-    };
-
-    let trainer_pool = part(shares.trainers_bps);
-    let weights: Vec<U256> = trainers.iter().map(weight).collect();
-    let total: U256 = weights
-        .iter()
-        .fold(U256::ZERO, |sum, w| sum.saturating_add(*w));
-    let trainer_payouts = trainers.iter().zip(&weights).map(|(trainer, weight)| {
-        pay(
-            trainer.trainer,
-            Role::Trainer,
-            share_down(trainer_pool, *weight, total),
-        )
-    });
-
-    let each = part(shares.validators_bps).share_down(1, validators.len() as u128);
-    let validator_payouts = validators.iter().map(|v| pay(*v, Role::Validator, each));
-
-    trainer_payouts
-        .chain(validator_payouts)
-        .chain([pay(
-            aggregator,
-            Role::Aggregator,
-            part(shares.aggregator_bps),
-        )])
-        .filter(|payout| payout.amount > Amount::ZERO)
-        .collect()
-}
-
-fn weight(contribution: &Contribution) -> U256 {
-    U256::from(contribution.alignment) * U256::from(contribution.factor)
-}
-
-/// ⌊pool × weight / total⌋; nothing if nobody has weight. 128 + 64 + 32 bits fit in 256.
-fn share_down(pool: Amount, weight: U256, total: U256) -> Amount {
-    if total.is_zero() {
-        return Amount::ZERO;
-    }
-    let value = U256::from(pool.0) * weight / total;
-    Amount(u128::try_from(value).unwrap_or(u128::MAX))
-}
-
 /// The leaf of one payout:
-/// `keccak(keccak(abi.encode(keccak("convoke.payout.v1"), chainId, contract, task, round, account, amount)))`.
+/// `keccak(keccak(abi.encode(keccak("convoke.payout.v1"), chainId, taskManager, task, round, account, amount)))`.
 #[must_use]
 pub fn leaf(
     domain: &PayoutDomain,
@@ -115,16 +28,48 @@ pub fn leaf(
     account: Address,
     amount: Amount,
 ) -> Digest {
-    let inner = keccak(&[
-        &keccak(&[b"convoke.payout.v1"]).0,
-        &word_u128(u128::from(domain.chain_id)),
-        &word_address(domain.contract),
-        &word_u128(u128::from(task.0)),
-        &word_u128(u128::from(round.0)),
-        &word_address(account),
-        &word_u128(amount.0),
-    ]);
-    keccak(&[&inner.0])
+    let [tag, chain, contract, task, round] = prefix("convoke.payout.v1", domain, task, round);
+    let (account, amount) = (abi::address(account), abi::number(amount.0));
+    double_hash(&[tag, chain, contract, task, round, account, amount])
+}
+
+/// The leaf of one update that the aggregator commits to; `update` is
+/// [`crate::update::UpdateHeader::struct_hash`]. The double hash of
+/// `(keccak("convoke.update.v1"), chainId, taskManager, task, round, trainer, update)`.
+#[must_use]
+pub fn update_leaf(
+    domain: &PayoutDomain,
+    task: TaskId,
+    round: RoundId,
+    trainer: Address,
+    update: &Digest,
+) -> Digest {
+    let [tag, chain, contract, task, round] = prefix("convoke.update.v1", domain, task, round);
+    let trainer = abi::address(trainer);
+    double_hash(&[tag, chain, contract, task, round, trainer, update.0])
+}
+
+/// The leaf of one member of a cohort: the double hash of
+/// `(keccak("convoke.cohort-leaf.v1"), chainId, taskManager, task, round, trainer)`.
+#[must_use]
+pub fn cohort_leaf(
+    domain: &PayoutDomain,
+    task: TaskId,
+    round: RoundId,
+    trainer: Address,
+) -> Digest {
+    let [tag, chain, contract, task, round] = prefix("convoke.cohort-leaf.v1", domain, task, round);
+    double_hash(&[tag, chain, contract, task, round, abi::address(trainer)])
+}
+
+fn prefix(tag: &str, domain: &PayoutDomain, task: TaskId, round: RoundId) -> [abi::Word; 5] {
+    [
+        abi::tag(tag),
+        abi::number(domain.chain_id),
+        abi::address(domain.contract),
+        abi::number(task.0),
+        abi::number(round.0),
+    ]
 }
 
 /// A Merkle tree over leaves in the order given; an odd node moves up unchanged.
@@ -135,7 +80,7 @@ pub struct MerkleTree {
 }
 
 impl MerkleTree {
-    /// Builds the tree. No leaves give the root of all zeros, against which nothing can be claimed.
+    /// Builds the tree. No leaves give the root of all zeros, against which nothing can be proven.
     #[must_use]
     pub fn new(leaves: Vec<Digest>) -> Self {
         let mut levels = vec![leaves];
@@ -158,10 +103,34 @@ impl MerkleTree {
         domain: &PayoutDomain,
         task: TaskId,
         round: RoundId,
-        payouts: &[Payout],
+        payouts: &[(Address, Amount)],
     ) -> Self {
-        let leaf = |p: &Payout| leaf(domain, task, round, p.account, p.amount);
-        Self::new(payouts.iter().map(leaf).collect())
+        let of = |(account, amount): &_| leaf(domain, task, round, *account, *amount);
+        Self::new(payouts.iter().map(of).collect())
+    }
+
+    /// The tree of a round's updates, in the order of their commitment.
+    #[must_use]
+    pub fn of_updates(
+        domain: &PayoutDomain,
+        task: TaskId,
+        round: RoundId,
+        updates: &[(Address, Digest)],
+    ) -> Self {
+        let leaf = |(trainer, update): &_| update_leaf(domain, task, round, *trainer, update);
+        Self::new(updates.iter().map(leaf).collect())
+    }
+
+    /// The tree of a round's cohort, in the order drawn.
+    #[must_use]
+    pub fn of_cohort(
+        domain: &PayoutDomain,
+        task: TaskId,
+        round: RoundId,
+        cohort: &[Address],
+    ) -> Self {
+        let leaf = |trainer: &Address| cohort_leaf(domain, task, round, *trainer);
+        Self::new(cohort.iter().map(leaf).collect())
     }
 
     /// The root.
@@ -203,18 +172,6 @@ fn hash_pair(a: &Digest, b: &Digest) -> Digest {
     keccak(&[&low.0, &high.0])
 }
 
-fn word_u128(value: u128) -> [u8; 32] {
-    let mut word = [0; 32];
-    word[16..].copy_from_slice(&value.to_be_bytes());
-    word
-}
-
-fn word_address(address: Address) -> [u8; 32] {
-    let mut word = [0; 32];
-    word[12..].copy_from_slice(&address.0);
-    word
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -222,66 +179,34 @@ mod tests {
 
     use super::*;
 
-    const SHARES: RewardShares = RewardShares {
-        trainers_bps: 7_000,
-        validators_bps: 2_000,
-        aggregator_bps: 1_000,
-    };
-
-    fn contribution(id: u8, alignment: u64, factor: u32) -> Contribution {
-        Contribution {
-            trainer: Address([id; 20]),
-            alignment,
-            factor,
-        }
-    }
-
     #[test]
-    fn pay_follows_alignment_times_factor() {
-        let payouts = split_pool(
-            Amount(1_000),
-            &SHARES,
-            &[
-                contribution(1, 10, 100),
-                contribution(2, 10, 300),
-                contribution(3, 10, 0),
-            ],
-            &[Address([8; 20]), Address([9; 20]), Address([7; 20])],
-            Address([6; 20]),
-        );
-        let amounts: Vec<u128> = payouts.iter().map(|p| p.amount.0).collect();
-        assert_eq!(amounts, [175, 525, 66, 66, 66, 100]);
-    }
-
-    #[test]
-    fn nobody_with_weight_leaves_the_trainers_share_in_escrow() {
-        let payouts = split_pool(
-            Amount(1_000),
-            &SHARES,
-            &[contribution(1, 0, 9)],
-            &[],
-            Address([6; 20]),
-        );
-        assert_eq!(payouts.len(), 1);
-        assert_eq!(payouts[0].role, Role::Aggregator);
+    fn leaves_differ_in_all_that_they_bind() {
+        let domain = PayoutDomain {
+            chain_id: 31_337,
+            contract: Address([5; 20]),
+        };
+        let elsewhere = PayoutDomain {
+            chain_id: 1,
+            ..domain
+        };
+        let (task, round, one) = (TaskId(1), RoundId(2), Address([1; 20]));
+        let update = Digest([9; 32]);
+        let leaves = [
+            cohort_leaf(&domain, task, round, one),
+            cohort_leaf(&elsewhere, task, round, one),
+            cohort_leaf(&domain, TaskId(2), round, one),
+            cohort_leaf(&domain, task, RoundId(1), one),
+            cohort_leaf(&domain, task, round, Address([2; 20])),
+            update_leaf(&domain, task, round, one, &update),
+            update_leaf(&domain, task, round, one, &Digest([8; 32])),
+            leaf(&domain, task, round, one, Amount(9)),
+            leaf(&domain, task, round, one, Amount(8)),
+        ];
+        let different: std::collections::BTreeSet<_> = leaves.iter().collect();
+        assert_eq!(different.len(), leaves.len());
     }
 
     proptest! {
-        #[test]
-        fn never_more_than_the_pool(
-            pool in any::<u128>(),
-            trainers in prop::collection::vec((any::<u64>(), any::<u32>()), 0..40),
-            validators in 0usize..9,
-        ) {
-            let trainers: Vec<_> = trainers.iter().enumerate()
-                .map(|(i, (a, f))| contribution(u8::try_from(i).unwrap(), *a, *f)).collect();
-            let payouts = split_pool(
-                Amount(pool), &SHARES, &trainers, &vec![Address([9; 20]); validators], Address::ZERO,
-            );
-            let total = payouts.iter().try_fold(0u128, |sum, p| sum.checked_add(p.amount.0));
-            prop_assert!(total.is_some_and(|total| total <= pool));
-        }
-
         #[test]
         fn every_leaf_proves_and_no_other_does(count in 0usize..40, other in 0usize..40) {
             let leaves: Vec<_> = (0..count).map(|i| keccak(&[&i.to_le_bytes()])).collect();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi;
 use crate::identity::{IdentityError, Signature, Wallet, keccak};
 use crate::ids::{Address, BlobHash, Digest, RoundId, TaskId};
 use crate::payout::PayoutDomain;
@@ -26,20 +27,25 @@ pub struct UpdateHeader {
 }
 
 impl UpdateHeader {
+    /// The EIP-712 struct hash of the header: what is committed to on chain.
+    #[must_use]
+    pub fn struct_hash(&self) -> Digest {
+        keccak(&[
+            &keccak(&[UPDATE_TYPE]).0,
+            &abi::number(self.task.0),
+            &abi::number(self.round.0),
+            &self.base.0,
+            &self.delta.0,
+            &abi::number(self.delta_bytes),
+            &abi::number(self.num_examples),
+            &abi::number(self.train_loss_micros),
+        ])
+    }
+
     /// The EIP-712 digest of the header, so that a contract can check two conflicting ones.
     #[must_use]
     pub fn digest(&self, domain: &PayoutDomain) -> Digest {
-        let fields = keccak(&[
-            &keccak(&[UPDATE_TYPE]).0,
-            &word(self.task.0),
-            &word(u64::from(self.round.0)),
-            &self.base.0,
-            &self.delta.0,
-            &word(self.delta_bytes),
-            &word(self.num_examples),
-            &word(self.train_loss_micros),
-        ]);
-        keccak(&[&[0x19, 0x01], &domain_separator(domain).0, &fields.0])
+        typed_digest(domain, &self.struct_hash())
     }
 
     /// Signs the header.
@@ -76,27 +82,24 @@ impl SignedUpdate {
     }
 }
 
+/// The EIP-712 digest of a struct hash.
+pub(crate) fn typed_digest(domain: &PayoutDomain, struct_hash: &Digest) -> Digest {
+    keccak(&[&[0x19, 0x01], &domain_separator(domain).0, &struct_hash.0])
+}
+
 const UPDATE_TYPE: &[u8] = b"Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,\
 uint256 deltaBytes,uint256 numExamples,uint256 trainLossMicros)";
 const DOMAIN_TYPE: &[u8] =
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
 fn domain_separator(domain: &PayoutDomain) -> Digest {
-    let mut contract = [0; 32];
-    contract[12..].copy_from_slice(&domain.contract.0);
     keccak(&[
         &keccak(&[DOMAIN_TYPE]).0,
         &keccak(&[b"Convoke"]).0,
         &keccak(&[b"1"]).0,
-        &word(domain.chain_id),
-        &contract,
+        &abi::number(domain.chain_id),
+        &abi::address(domain.contract),
     ])
-}
-
-fn word(value: u64) -> [u8; 32] {
-    let mut word = [0; 32];
-    word[24..].copy_from_slice(&value.to_be_bytes());
-    word
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 #[allow(dead_code)]
 mod world;
 
-use convoke_protocol::ids::{Address, BlobHash, Millis, Role, RoundId};
+use convoke_protocol::factors::{ChainReveal, FACTOR_ONE};
+use convoke_protocol::ids::{Address, Amount, BlobHash, Millis, Role, RoundId};
 use convoke_protocol::message::{Notice, Order, PhaseName, RoundReport};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Effect, Event, Fault};
@@ -30,9 +31,16 @@ fn training(cohort: &str) -> World {
     for index in 0..3 {
         world.join_trainer(index).unwrap();
     }
+    open(&mut world);
+    world
+}
+
+/// The cohort is drawn, and the chain opens the round.
+fn open(world: &mut World) {
+    world.answer().unwrap().unwrap();
+    assert_eq!(world.run.phase(), PhaseName::Open);
     world.answer().unwrap().unwrap();
     assert_eq!(world.run.phase(), PhaseName::Train);
-    world
 }
 
 /// All three updates passed the filter.
@@ -54,7 +62,9 @@ fn all_send(world: &mut World) {
 
 fn score(world: &mut World, validators: u8) {
     (0..validators).for_each(|index| world.commit(index).unwrap());
+    world.answer().unwrap().unwrap();
     (0..validators).for_each(|index| world.reveal(index).unwrap());
+    world.answer().unwrap().unwrap();
     assert_eq!(world.run.phase(), PhaseName::Commit);
 }
 
@@ -94,7 +104,7 @@ fn two_rounds_lead_to_the_end_and_pay_no_more_than_the_pool() {
     let mut world = training(SCORED);
     for round in 1..=2 {
         if round == 2 {
-            world.answer().unwrap().unwrap();
+            open(&mut world);
         }
         assert_eq!(world.run.round(), RoundId(round));
         all_send(&mut world);
@@ -104,14 +114,22 @@ fn two_rounds_lead_to_the_end_and_pay_no_more_than_the_pool() {
         assert_eq!((report.kept.len(), report.validators.len()), (3, 2));
         assert!(report.refused.is_empty() && report.absent.is_empty());
         let pool = world.run.setup().spec.round_pool().0;
+        let share = pool * 7 / 10;
         assert!(
-            world.paid <= pool && world.paid + 8 > pool,
+            world.paid <= share && world.paid + 4 > share,
             "{}",
             world.paid
         );
     }
     assert_eq!(world.run.phase(), PhaseName::Finished);
     assert!(!world.run.is_over());
+    world.answer().unwrap().unwrap();
+    let validator = world.validator(0);
+    let evaluate = |order: &&&Order| matches!(order, Order::Evaluate { round, .. } if round.0 == 3);
+    assert_eq!(told(&world, validator).iter().filter(evaluate).count(), 1);
+    assert!(!world.run.is_over(), "validators evaluate the outcome");
+    world.join_validator(0).unwrap();
+    assert_eq!(told(&world, validator).iter().filter(evaluate).count(), 2);
     world.answer().unwrap().unwrap();
     assert!(world.run.is_over());
     assert_eq!(world.run.deadline(), None);
@@ -174,8 +192,7 @@ fn a_later_round_opens_with_a_quorum_after_the_grace_time() {
     world.feed(Event::Left { address: gone }).unwrap();
     settle(&mut world);
     assert!(world.tick());
-    world.answer().unwrap().unwrap();
-    assert_eq!(world.run.phase(), PhaseName::Train);
+    open(&mut world);
 }
 
 #[test]
@@ -191,8 +208,7 @@ fn a_seed_that_finds_nobody_left_draws_no_empty_cohort() {
     for index in 0..3 {
         world.join_trainer(index).unwrap();
     }
-    world.answer().unwrap().unwrap();
-    assert_eq!(world.run.phase(), PhaseName::Train);
+    open(&mut world);
 }
 
 #[test]
@@ -273,7 +289,7 @@ fn a_round_is_retried_so_often_and_then_the_task_fails() {
         assert_eq!(world.run.phase(), PhaseName::Train);
         assert!(world.tick());
         if attempt < 3 {
-            world.answer().unwrap().unwrap();
+            open(&mut world);
         }
     }
     assert_eq!(world.run.phase(), PhaseName::Failed);
@@ -486,8 +502,10 @@ fn a_validator_that_never_reveals_is_left_out() {
     let mut world = validating();
     world.commit(0).unwrap();
     world.commit(1).unwrap();
+    world.answer().unwrap().unwrap();
     world.reveal(0).unwrap();
     assert!(world.tick());
+    world.answer().unwrap().unwrap();
     assert_eq!(world.run.phase(), PhaseName::Commit);
     assert_eq!(settle(&mut world).validators, [world.validator(0)]);
 }
@@ -506,6 +524,8 @@ fn scores_other_than_those_committed_to_are_refused_until_the_right_ones_come() 
     };
     assert_eq!(world.feed(other), Err(Fault::CommittedOtherwise(validator)));
     assert!(world.tick());
+    assert!(matches!(world.reveal(0), Err(Fault::WrongPhase(_))));
+    world.answer().unwrap().unwrap();
     assert_eq!(
         world.reveal(1),
         Err(Fault::NoCommitment(world.validator(1)))
@@ -516,14 +536,34 @@ fn scores_other_than_those_committed_to_are_refused_until_the_right_ones_come() 
     );
     let mut sheet = world.sheet();
     sheet.base_loss_micros += 1;
+    let reveal = world.signed_reveal(0, &world.sheet());
     let salt = [0; 32];
     let wrong = Event::ScoresRevealed {
         validator,
         sheet,
         salt,
+        reveal: reveal.clone(),
     };
     assert_eq!(world.feed(wrong), Err(Fault::RevealMismatch(validator)));
+    let mut unsigned = reveal.clone();
+    unsigned.factors[0] += 1;
+    let mut short = reveal.clone();
+    short.factors.pop();
+    let mut stale = reveal;
+    stale.attempt += 1;
+    for (reveal, signature) in [(unsigned, true), (short, false), (stale, false)] {
+        let sheet = world.sheet();
+        let wrong = Event::ScoresRevealed {
+            validator,
+            sheet,
+            salt,
+            reveal,
+        };
+        let fault = world.feed(wrong).unwrap_err();
+        assert_eq!(matches!(fault, Fault::Signature(_)), signature, "{fault}");
+    }
     world.reveal(0).unwrap();
+    world.answer().unwrap().unwrap();
     assert_eq!(world.run.phase(), PhaseName::Commit);
 }
 
@@ -537,7 +577,9 @@ fn a_failed_machine_is_waited_for_no_longer_and_may_recover() {
         }
         let _ = world.feed(Event::ValidatorFailed { validator });
     }
+    world.answer().unwrap().unwrap();
     world.reveal(0).unwrap();
+    world.answer().unwrap().unwrap();
     assert_eq!(settle(&mut world).validators, [world.validator(0)]);
 }
 
@@ -555,6 +597,7 @@ fn a_round_without_scores_is_tried_again() {
     let mut world = validating();
     world.commit(0).unwrap();
     assert!(world.tick());
+    world.answer().unwrap().unwrap();
     assert!(world.tick(), "and nobody reveals");
     assert_eq!(
         (world.run.phase(), world.run.attempt()),
@@ -616,4 +659,196 @@ fn a_tick_before_the_deadline_is_not_logged() {
     );
     world.pass(86_400);
     assert_eq!(world.feed(Event::Tick), Err(Fault::Unchanged));
+}
+
+#[test]
+fn the_medians_of_the_chain_decide_on_pay_whoever_is_absent() {
+    let mut world = validating();
+    (0..2).for_each(|index| world.commit(index).unwrap());
+    world.answer().unwrap().unwrap();
+    world.reveal(0).unwrap();
+    assert!(world.tick(), "the second never reveals");
+    let reveal = |id, weight, factors| ChainReveal {
+        validator: Address([id; 20]),
+        weight: Amount(weight),
+        factors,
+    };
+    let scores = vec![
+        reveal(1, 5, Some(vec![10_000, 0, 20_000])),
+        reveal(2, 100, None),
+        reveal(3, 4, Some(vec![0, 20_000, 0])),
+    ];
+    let short = vec![reveal(1, 5, Some(vec![1]))];
+    let wrong = world.feed(Event::ScoresRead { scores: short });
+    assert!(matches!(wrong, Err(Fault::Driver(_))));
+    world.feed(Event::ScoresRead { scores }).unwrap();
+    world.answer().unwrap().unwrap();
+    let submitted = world.effects.iter().find_map(|effect| match effect {
+        Effect::SubmitResult {
+            payouts,
+            factors,
+            reveals,
+            attempt: 1,
+            ..
+        } => Some((payouts.clone(), factors.clone(), reveals.len())),
+        _ => None,
+    });
+    let (payouts, factors, reveals) = submitted.unwrap();
+    assert_eq!((factors, reveals), (vec![10_000, 0, 20_000], 2));
+    let paid: Vec<_> = payouts.iter().map(|(trainer, _)| *trainer).collect();
+    assert_eq!(paid, [world.trainer(0), world.trainer(2)]);
+    world.answer().unwrap().unwrap();
+    assert_eq!(world.run.round(), RoundId(2));
+}
+
+#[test]
+fn updates_that_trainers_committed_to_themselves_have_factors_and_no_pay() {
+    let mut world = training(SCORED);
+    world.own_updates = 2;
+    all_send(&mut world);
+    world.answer().unwrap().unwrap();
+    score(&mut world, 2);
+    world.answer().unwrap().unwrap();
+    let lengths = world.effects.iter().find_map(|effect| match effect {
+        Effect::SubmitResult {
+            payouts, factors, ..
+        } => Some((payouts.len(), factors.clone())),
+        _ => None,
+    });
+    let one = FACTOR_ONE;
+    assert_eq!(lengths, Some((3, vec![one, one, one, 0, 0])));
+}
+
+#[test]
+fn a_round_of_refused_updates_only_still_settles() {
+    let mut world = training(SCORED);
+    all_send(&mut world);
+    let Some(Event::Filtered { mut verdicts, .. }) = world.answer.take() else {
+        panic!("nothing to filter");
+    };
+    for verdict in &mut verdicts {
+        verdict.refusal = Some(Refusal::NoWork { ratio_ppm: 1 });
+    }
+    let own_updates = 0;
+    world
+        .feed(Event::Filtered {
+            own_updates,
+            verdicts,
+        })
+        .unwrap();
+    assert_eq!(world.run.phase(), PhaseName::Validate);
+    score(&mut world, 2);
+    let report = settle(&mut world);
+    assert_eq!((report.kept.len(), report.refused.len()), (0, 3));
+    assert_eq!(world.paid, 0);
+    assert_eq!(world.run.round(), RoundId(2));
+}
+
+/// At each place that waits for the chain: a restart demands the same again, and an attempt that
+/// the chain failed is tried again with nothing of it left.
+#[test]
+fn every_wait_for_the_chain_survives_a_kill_and_a_lost_attempt() {
+    type Demand = fn(&Effect) -> bool;
+    let places: [(usize, Demand); 6] = [
+        (0, |e| matches!(e, Effect::OpenRound { after: 0, .. })),
+        (1, |e| matches!(e, Effect::Filter { attempt: 1, .. })),
+        (2, |e| matches!(e, Effect::OpenReveal { attempt: 1, .. })),
+        (3, |e| matches!(e, Effect::ReadScores { attempt: 1, .. })),
+        (4, |e| matches!(e, Effect::Aggregate { .. })),
+        (5, |e| matches!(e, Effect::SubmitResult { attempt: 1, .. })),
+    ];
+    for (steps, demanded) in places {
+        let mut world = waiting_for_the_chain(steps);
+        let before = world.effects.iter().filter(|e| demanded(e)).count();
+        assert_eq!(before, 1, "place {steps}");
+        world.restart();
+        let after = world.effects.iter().filter(|e| demanded(e)).count();
+        assert_eq!(after, 2, "place {steps}");
+
+        if steps == 0 || steps == 4 {
+            // What waits for no stage of the chain cannot be lost to it.
+            assert!(matches!(world.lose_round(), Err(Fault::WrongPhase(_))));
+            continue;
+        }
+        for index in 0..2 {
+            world.join_validator(index).unwrap();
+        }
+        for index in 0..3 {
+            world.join_trainer(index).unwrap();
+        }
+        world.lose_round().unwrap();
+        assert_eq!(world.run.attempt(), 2, "place {steps}");
+        assert_eq!(world.run.history().count(), 0, "place {steps}");
+        open(&mut world);
+        assert_eq!(world.attempt, 2, "the chain's first attempt is spent");
+        all_send(&mut world);
+        world.answer().unwrap().unwrap();
+        score(&mut world, 2);
+        settle(&mut world);
+        assert_eq!(world.run.round(), RoundId(2));
+        world.replayed();
+    }
+}
+
+/// A world that waits for its first, second, ... answer after the cohort was drawn.
+fn waiting_for_the_chain(steps: usize) -> World {
+    let mut world = world(2, SCORED);
+    (0..2).for_each(|index| world.join_validator(index).unwrap());
+    (0..3).for_each(|index| world.join_trainer(index).unwrap());
+    world.answer().unwrap().unwrap();
+    for step in 0..steps {
+        match step {
+            0 => {
+                world.answer().unwrap().unwrap();
+                all_send(&mut world);
+            }
+            1 => {
+                world.answer().unwrap().unwrap();
+                (0..2).for_each(|index| world.commit(index).unwrap());
+            }
+            2 => {
+                world.answer().unwrap().unwrap();
+                (0..2).for_each(|index| world.reveal(index).unwrap());
+            }
+            _ => world.answer().unwrap().unwrap(),
+        }
+    }
+    world
+}
+
+#[test]
+fn a_closing_evaluation_survives_a_kill() {
+    let mut world = training("trainers_min = 3\nvalidators_min = 1\nupdates_min = 2");
+    for round in 1..=2 {
+        if round == 2 {
+            open(&mut world);
+        }
+        all_send(&mut world);
+        world.answer().unwrap().unwrap();
+        score(&mut world, 2);
+        settle(&mut world);
+    }
+    world.restart();
+    world.answer().unwrap().unwrap();
+    world.restart();
+    world.join_validator(0).unwrap();
+    let validator = world.validator(0);
+    assert!(matches!(
+        told(&world, validator).last(),
+        Some(Order::Evaluate { .. })
+    ));
+    world.answer().unwrap().unwrap();
+    assert!(world.run.is_over());
+}
+
+#[test]
+fn a_task_that_ended_on_chain_fails_with_the_reason() {
+    let lost = || Event::TaskLost {
+        reason: "aborted on chain".into(),
+    };
+    for mut world in [world(1, SCORED), training(SCORED), validating()] {
+        world.feed(lost()).unwrap();
+        assert_eq!(world.run.failure(), Some("aborted on chain"));
+        assert!(matches!(world.feed(lost()), Err(Fault::WrongPhase(_))));
+    }
 }

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use convoke_protocol::codec::{decode, encode};
+use convoke_protocol::factors::{ChainReveal, SignedReveal};
 use convoke_protocol::identity::{Signature, Wallet};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
 use convoke_protocol::message::{
     AggregatorMessage, Candidate, Kept, NodeMessage, Notice, Order, PhaseName, RoundReport,
 };
-use convoke_protocol::payout::{Payout, PayoutDomain};
+use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Event, Verdict};
 use convoke_protocol::scores::{CandidateScore, Outcome, Score, ScoreSheet};
@@ -75,6 +76,16 @@ fn candidate() -> Candidate {
         num_examples: 600,
         clip_ppm: 900_000,
         alignment: 123_456,
+        index: 3,
+    }
+}
+
+fn reveal() -> SignedReveal {
+    SignedReveal {
+        attempt: 2,
+        factors: vec![0, 10_000, 20_000],
+        salt: [0x5a; 32],
+        signature: update().signature,
     }
 }
 
@@ -97,14 +108,6 @@ fn report() -> RoundReport {
         refused: vec![(B, Refusal::Equivocation)],
         absent: vec![Address([0xee; 20])],
         validators: vec![Address([0xff; 20])],
-    }
-}
-
-fn payout() -> Payout {
-    Payout {
-        account: A,
-        role: Role::Validator,
-        amount: Amount(1 << 100),
     }
 }
 
@@ -138,6 +141,7 @@ fn node_messages() -> Vec<(&'static str, NodeMessage)> {
             NodeMessage::RevealScores {
                 sheet: sheet(),
                 salt: [0x5a; 32],
+                reveal: reveal(),
             },
         ),
         (
@@ -146,10 +150,6 @@ fn node_messages() -> Vec<(&'static str, NodeMessage)> {
                 round: ROUND,
                 reason: "disk full: ü".into(),
             },
-        ),
-        (
-            "payouts_wanted",
-            NodeMessage::PayoutsWanted { round: ROUND },
         ),
     ]
 }
@@ -167,13 +167,6 @@ fn aggregator_messages() -> Vec<(String, AggregatorMessage)> {
         (
             "rejected".to_owned(),
             AggregatorMessage::Rejected { reason: reason() },
-        ),
-        (
-            "payouts".to_owned(),
-            AggregatorMessage::Payouts {
-                round: ROUND,
-                payouts: vec![payout()],
-            },
         ),
         (
             "fault".to_owned(),
@@ -206,11 +199,21 @@ fn orders() -> Vec<(&'static str, Order)> {
             "score",
             Order::Score {
                 round,
+                attempt: 2,
                 base,
+                updates: 5,
                 candidates,
             },
         ),
         ("reveal", Order::Reveal { round }),
+        (
+            "evaluate",
+            Order::Evaluate {
+                round,
+                initial: base,
+                checkpoint: DELTA,
+            },
+        ),
     ]
 }
 
@@ -362,6 +365,25 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         (
+            "round_opened",
+            Event::RoundOpened {
+                attempt: 2,
+                pool: Amount(1 << 90),
+            },
+        ),
+        (
+            "round_lost",
+            Event::RoundLost {
+                reason: "late".into(),
+            },
+        ),
+        (
+            "task_lost",
+            Event::TaskLost {
+                reason: "aborted".into(),
+            },
+        ),
+        (
             "progressed",
             Event::Progressed {
                 trainer,
@@ -382,6 +404,7 @@ fn events() -> Vec<(&'static str, Event)> {
         (
             "filtered",
             Event::Filtered {
+                own_updates: 1,
                 verdicts: vec![verdict(None), verdict(Some(Refusal::NotEvaluable))],
             },
         ),
@@ -398,11 +421,31 @@ fn events() -> Vec<(&'static str, Event)> {
                 validator,
                 sheet: sheet(),
                 salt: [0x33; 32],
+                reveal: reveal(),
+            },
+        ),
+        ("reveal_opened", Event::RevealOpened),
+        (
+            "scores_read",
+            Event::ScoresRead {
+                scores: vec![
+                    ChainReveal {
+                        validator,
+                        weight: Amount(5),
+                        factors: Some(vec![1, 20_000]),
+                    },
+                    ChainReveal {
+                        validator: A,
+                        weight: Amount(6),
+                        factors: None,
+                    },
+                ],
             },
         ),
         ("validator_failed", Event::ValidatorFailed { validator }),
         ("aggregated", Event::Aggregated { checkpoint: DELTA }),
         ("result_recorded", Event::ResultRecorded),
+        ("closing_began", Event::ClosingBegan),
         ("task_closed", Event::TaskClosed),
     ]
 }
@@ -598,7 +641,7 @@ proptest! {
     /// Behind a tag that is known they get further than behind a random one.
     #[test]
     fn random_bytes_are_refused_or_say_what_they_say(
-        tag in 0u32..17,
+        tag in 0u32..23,
         bytes in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         decodes_to_itself_or_not(&bytes);

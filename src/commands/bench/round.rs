@@ -1,7 +1,6 @@
 //! `convoke bench round`: the whole of a round except training.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -14,21 +13,22 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Amount, BlobHash, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::payout::PayoutDomain;
-use convoke_protocol::task::TaskSpec;
+use convoke_protocol::task::{ProofMode, TaskSpec};
 use convoke_protocol::update::UpdateHeader;
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use super::usage::Usage;
 use crate::commands::{chain, task};
 use crate::keys;
 use crate::output::Format;
+use crate::processes::Processes;
 
+/// Names the aggregator's process and its folder.
+const AGGREGATOR: &str = "aggregator";
 /// A round that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -85,8 +85,11 @@ pub(crate) async fn run(args: &RoundArgs, format: Format) -> anyhow::Result<()> 
 async fn measure(args: &RoundArgs) -> anyhow::Result<Figures> {
     let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
     let bench = Bench::prepare(args, dir.path()).await?;
-    let (aggregator, address) = bench.start_aggregator(dir.path()).await?;
-    let process = aggregator.id().context("the aggregator has ended")?;
+    let mut processes = Processes::new(dir.path().join("logs"))?;
+    let address = bench.start_aggregator(&mut processes, dir.path()).await?;
+    let process = processes
+        .id(AGGREGATOR)
+        .context("the aggregator has ended")?;
     let mut trainers = JoinSet::new();
     for number in 0..args.trainers {
         trainers.spawn(bench.trainer(number, &address, dir.path())?.run());
@@ -107,6 +110,7 @@ async fn measure(args: &RoundArgs) -> anyhow::Result<Figures> {
             ended.context("a trainer panicked")??;
             bail!("a trainer left before the end");
         }
+        ended = processes.next_exit() => bail!("the {} left before the end", ended?),
     };
     let rounds = f64::from(args.rounds);
     Ok(Figures {
@@ -148,8 +152,8 @@ impl Bench {
         let devnet = Devnet::start(config).await?;
         let supply = Amount(10u128.pow(24));
         let options = DeployOptions {
-            initial_supply: supply,
-            unbonding_seconds: 3_600,
+            unchecked_proofs: true,
+            ..DeployOptions::new(supply)
         };
         let book = chain::deploy(&devnet.url(), &creator, options).await?;
         book.save(&dir.join("chain.toml"))?;
@@ -161,6 +165,7 @@ impl Bench {
         spec.initial = Some(BlobHash::of(&checkpoint));
         spec.rounds = args.rounds + 1;
         spec.reward.pool = Amount(1_000_000_000);
+        spec.reward.proof = ProofMode::OnSubmission;
         spec.reward.dispute_window_s = 0;
         spec.cohort.trainers_min = args.trainers;
         spec.cohort.trainers_max = args.trainers.max(64);
@@ -176,42 +181,28 @@ impl Bench {
         })
     }
 
-    async fn start_aggregator(&self, dir: &Path) -> anyhow::Result<(Child, String)> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let mut child = Command::new(program)
-            .args([
-                "aggregator",
-                "--listen",
-                "127.0.0.1:0",
-                "--format",
-                "json",
-                "--task",
-            ])
-            .arg(self.task.to_string())
-            .arg("--initial")
-            .arg(dir.join("initial.safetensors"))
-            .arg("--key")
-            .arg(dir.join("aggregator.key"))
-            .arg("--chain")
-            .arg(dir.join("chain.toml"))
-            .arg("--dir")
-            .arg(dir.join("aggregator"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start the aggregator")?;
-        let stdout = child
-            .stdout
-            .take()
-            .context("the aggregator has no output")?;
-        let line = BufReader::new(stdout).lines().next_line().await?;
-        let line = line.context("the aggregator ended before it was listening")?;
-        let event: serde_json::Value = serde_json::from_str(&line)?;
-        let address = event["address"]
-            .as_str()
-            .context("the aggregator does not listen")?;
-        Ok((child, address.to_owned()))
+    async fn start_aggregator(
+        &self,
+        processes: &mut Processes,
+        dir: &Path,
+    ) -> anyhow::Result<String> {
+        let file = |name: &str| dir.join(name).into_os_string();
+        let line = [
+            "aggregator".into(),
+            "--listen".into(),
+            "127.0.0.1:0".into(),
+            "--task".into(),
+            self.task.to_string().into(),
+            "--initial".into(),
+            file("initial.safetensors"),
+            "--key".into(),
+            file("aggregator.key"),
+            "--chain".into(),
+            file("chain.toml"),
+            "--dir".into(),
+            file(AGGREGATOR),
+        ];
+        processes.start_listening(AGGREGATOR, line.into()).await
     }
 
     fn link(&self, wallet: Wallet, address: &str, role: Role) -> anyhow::Result<Link> {

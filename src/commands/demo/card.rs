@@ -6,7 +6,6 @@ use convoke_protocol::ids::Role;
 
 use super::plan::Plan;
 use super::summary::Results;
-use crate::money;
 
 /// The card in Markdown.
 pub(crate) fn markdown(plan: &Plan, results: &Results) -> String {
@@ -105,8 +104,8 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
             party.address,
             party.persona,
             party.rounds_kept,
-            money::short(party.paid),
-            money::short(party.vesting)
+            results.token.short(party.paid),
+            results.token.short(party.vesting)
         )?;
     }
     writeln!(text, "\n{}.\n", results.money_line())?;

@@ -10,7 +10,6 @@
 mod card;
 mod cast;
 mod plan;
-mod processes;
 mod report;
 mod settlement;
 mod setup;
@@ -23,13 +22,13 @@ use std::time::Instant;
 use clap::Args;
 
 use self::plan::Plan;
-use self::processes::Processes;
 use self::summary::Results;
 use crate::failure::Interrupted;
 use crate::live::View;
 use crate::live::board::Board;
 use crate::live::lines::Lines;
 use crate::output::{self, Format};
+use crate::processes::Processes;
 use crate::shutdown;
 
 /// Arguments of `demo`, as typed.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use convoke_aggregator::rules;
 use convoke_protocol::ids::Amount;
 use convoke_protocol::task::{
-    AggregationSpec, CohortSpec, ModelSpec, RewardSpec, StakeSpec, TaskSpec, TimingSpec,
+    AggregationSpec, CohortSpec, ModelSpec, ProofMode, RewardSpec, StakeSpec, TaskSpec, TimingSpec,
     TrainingSpec,
 };
 
@@ -19,15 +19,14 @@ use crate::money::tokens;
 /// What trainers share for a demo, in tokens; the pool of all rounds.
 const POOL: Amount = tokens(10_000);
 
-/// What each role stakes.
+/// What each role stakes, and what fraud would cost of it.
 const STAKES: StakeSpec = StakeSpec {
     trainer: tokens(100),
     validator: tokens(200),
     aggregator: tokens(500),
+    slash_bps: 1_000,
+    reporter_bps: 1_000,
 };
-
-/// Where vesting stands in the end: all of it is still to come.
-const VESTING_SECONDS: u32 = 30 * 24 * 3_600;
 
 /// A demo that can be played.
 #[derive(Debug)]
@@ -137,15 +136,17 @@ impl Plan {
                 train_max_s: 600,
                 grace_s: 5,
                 score_timeout_s: 60,
+                settle_timeout_s: 60,
                 open_timeout_s: 120,
                 attempts_max: 3,
             },
             reward: RewardSpec {
                 pool: POOL,
                 vesting_bps: 2_000,
+                // The demo's chain has a verifier that takes every proof.
+                proof: ProofMode::OnSubmission,
                 dispute_window_s: 0,
                 round_timeout_s: 3_600,
-                vesting_s: VESTING_SECONDS,
                 ..RewardSpec::default()
             },
             stake: STAKES,

@@ -12,7 +12,6 @@ use plotly::{Bar, Configuration, Layout, Plot, Scatter};
 
 use super::plan::Plan;
 use super::summary::Results;
-use crate::money;
 
 const BLUE: &str = "#2563eb";
 const ORANGE: &str = "#ea8a1e";
@@ -67,7 +66,10 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
         ),
         (format!("{:.3}", last.loss), "held-out loss".into()),
         (refused.to_string(), "updates refused".into()),
-        (money::short(results.money.paid_out), "tokens paid".into()),
+        (
+            results.token.short(results.money.paid_out),
+            format!("{} paid", results.token.symbol),
+        ),
         (
             format!("{:.0} s", results.wall.as_secs_f64()),
             "from start to end".into(),
@@ -332,8 +334,8 @@ fn people(results: &Results) -> String {
             number(party.examples),
             party.rounds_kept,
             number(party.rounds_refused as usize),
-            money::short(party.paid).replace('<', "&lt;"),
-            money::short(party.vesting).replace('<', "&lt;")
+            results.token.short(party.paid).replace('<', "&lt;"),
+            results.token.short(party.vesting).replace('<', "&lt;")
         );
     }
     text.push_str("</table></div>");

@@ -5,7 +5,6 @@ use convoke_protocol::ids::{Address, Amount};
 
 use super::setup::Stage;
 use crate::commands::task;
-use crate::money;
 
 /// Where the escrow went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +49,12 @@ pub(crate) async fn settle(stage: &Stage) -> anyhow::Result<Money> {
         });
     }
     ensure!(
-        balances.unclaimed == Amount::ZERO,
-        "{} tokens were never claimed",
-        money::exact(balances.unclaimed)
+        balances.held == Amount::ZERO,
+        "the money does not add up: {} base units were never claimed",
+        balances.held
     );
     let money = Money {
-        escrow_in: balances.reward,
+        escrow_in: balances.escrowed,
         paid_out: balances.paid,
         refunded: balances.refunded,
         vesting: balances.vesting,

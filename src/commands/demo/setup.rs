@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 
 use super::cast::{self, Cast, Player};
 use super::plan::Plan;
-use super::processes::Processes;
 use crate::commands::{chain, data, stake, task};
 use crate::live::View;
 use crate::live::board::Board;
 use crate::money::tokens;
+use crate::processes::Processes;
+use crate::session::Ledger;
 
 /// Tokens there are on the demo's chain.
 const SUPPLY: Amount = tokens(1_000_000);
@@ -63,10 +64,11 @@ pub(crate) async fn prepare(
     let dividing = tokio::task::spawn_blocking(move || divide(&source, &folders, settings));
 
     view.remark(board, "starting a chain and deploying the contracts")?;
-    let chain = start_chain(plan, &cast, processes).await?;
+    let Ledger { chain, token, .. } = start_chain(plan, &cast, processes).await?;
     board.chain_id = chain.book().chain_id;
     let initial = task::draw_initial(&mut spec, &plan.out)?;
-    plan.write("task.toml", spec.to_toml()?)?;
+    plan.write("task.toml", task::in_tokens(&spec, &token)?)?;
+    board.token = token;
 
     view.remark(board, "funding the nodes, posting the task, staking")?;
     fund(&chain, &cast, &spec.stake).await?;
@@ -156,7 +158,11 @@ fn divide(
     ))
 }
 
-async fn start_chain(plan: &Plan, cast: &Cast, processes: &mut Processes) -> anyhow::Result<Chain> {
+async fn start_chain(
+    plan: &Plan,
+    cast: &Cast,
+    processes: &mut Processes,
+) -> anyhow::Result<Ledger> {
     let address = processes
         .start_listening(
             "devnet",
@@ -172,12 +178,14 @@ async fn start_chain(plan: &Plan, cast: &Cast, processes: &mut Processes) -> any
         )
         .await?;
     let options = DeployOptions {
-        initial_supply: SUPPLY,
         unbonding_seconds: UNBONDING_SECONDS,
+        // Until there are proofs to check.
+        unchecked_proofs: true,
+        ..DeployOptions::new(SUPPLY)
     };
     let book = chain::deploy(&format!("http://{address}"), &cast.creator, options).await?;
     book.save(&cast::book_file(&plan.out))?;
-    Ok(Chain::connect(&book, Some(&cast.creator)).await?)
+    Ledger::of(Chain::connect(&book, Some(&cast.creator)).await?).await
 }
 
 /// Sends every player its stake, to the unit, and coin for gas.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use comfy_table::CellAlignment;
 use convoke_protocol::ids::{Address, Amount, Role, RoundId};
 use convoke_protocol::message::RoundReport;
 use convoke_sim::Persona;
@@ -14,7 +13,8 @@ use super::settlement::Money;
 use super::setup::Stage;
 use super::watching::Watched;
 use crate::live::board::{Board, Measured};
-use crate::{money, output};
+use crate::money::Unit;
+use crate::output;
 
 /// All that is told at the end.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Results {
     pub(crate) parties: Vec<Party>,
     /// Where the escrow went.
     pub(crate) money: Money,
+    /// What the money is in.
+    pub(crate) token: Unit,
     /// From the start to here.
     pub(crate) wall: Duration,
     /// The final checkpoint's hash, in hex.
@@ -141,6 +143,7 @@ impl Results {
             })
             .collect();
         Self {
+            token: board.token.clone(),
             board,
             parties,
             money,
@@ -250,14 +253,12 @@ impl Results {
                 party
                     .agreement
                     .map_or_else(String::new, |cosine| format!("{cosine:+.2}")),
-                money::short(party.paid),
-                money::short(party.vesting),
+                self.token.short(party.paid),
+                self.token.short(party.vesting),
             ]);
         }
         for column in 3..header.len() {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+            output::align_right(&mut table, column);
         }
         let last = self.last();
         let rounds = match self.board.rounds {
@@ -279,11 +280,11 @@ impl Results {
     /// `escrow 10,000 = paid … + refunded … + vesting …`, exact.
     pub(crate) fn money_line(&self) -> String {
         format!(
-            "escrow {} = paid {} + refunded {} + vesting {} tokens",
-            money::exact(self.money.escrow_in),
-            money::exact(self.money.paid_out),
-            money::exact(self.money.refunded),
-            money::exact(self.money.vesting)
+            "escrow {} = paid {} + refunded {} + vesting {}",
+            self.token.exact(self.money.escrow_in),
+            self.token.number(self.money.paid_out),
+            self.token.number(self.money.refunded),
+            self.token.number(self.money.vesting)
         )
     }
 
@@ -369,6 +370,7 @@ pub(crate) mod tests {
                 party(2, Role::Trainer, Persona::Noise),
                 party(101, Role::Validator, Persona::Honest),
             ],
+            token: Unit::default(),
             money: settlement::tests::money(&[address(1), address(2), address(101)]),
             wall: Duration::from_millis(61_234),
             checkpoint: "ab".repeat(32),

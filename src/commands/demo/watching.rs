@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::plan::Plan;
-use super::processes::Processes;
 use super::setup::Stage;
 use crate::failure::hinted;
 use crate::live::board::{Board, Measured, Over};
 use crate::live::{FRAME, View, observer};
+use crate::processes::Processes;
 
 /// Largest checkpoint that is fetched, in bytes.
 const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;

@@ -4,12 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use convoke_protocol::identity::Wallet;
-
-use super::Endpoint;
-
-/// The first of the accounts that anvil funds; its key is public.
-const FUNDED_KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+use super::{Endpoint, funder};
 
 /// A running anvil; killed when dropped.
 pub(crate) struct Anvil {
@@ -20,7 +15,7 @@ pub(crate) struct Anvil {
 /// Starts anvil on a free port.
 pub(crate) fn start() -> Anvil {
     let mut child = Command::new(binary())
-        .args(["--port", "0", "--chain-id", "31337", "--accounts", "1"])
+        .args(["--port", "0", "--chain-id", "31337", "--accounts", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -44,15 +39,19 @@ pub(crate) fn start() -> Anvil {
 
 impl Anvil {
     /// Where it is and who has its coins.
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        let mut secret = [0; 32];
-        for (byte, digits) in secret.iter_mut().zip(FUNDED_KEY.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
-        }
-        Endpoint {
+    pub(crate) async fn endpoint(&self) -> Endpoint {
+        let funder = funder();
+        let endpoint = Endpoint {
             rpc: self.rpc.clone(),
-            funder: Wallet::from_bytes(&secret).unwrap(),
-        }
+            funder,
+        };
+        // 10,000 coins.
+        let params = format!(
+            r#"["{}","0x21e19e0c9bab2400000"]"#,
+            endpoint.funder.address()
+        );
+        endpoint.request("anvil_setBalance", &params).await;
+        endpoint
     }
 }
 

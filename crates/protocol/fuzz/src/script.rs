@@ -1,7 +1,8 @@
 //! Any bytes as events in any order: sense, nonsense, wrong senders, duplicates, restarts and
 //! jumps of time.
 
-use convoke_protocol::ids::{BlobHash, Digest, Millis, Role, RoundId, TaskId};
+use convoke_protocol::factors::ChainReveal;
+use convoke_protocol::ids::{Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::PhaseName;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::Event;
@@ -80,7 +81,7 @@ fn nudge(world: &mut World, how: u8) {
             let _ = world.announce(trainer, 0);
             let _ = world.store(trainer, 0);
         }
-        PhaseName::Validate => {
+        PhaseName::Validate if world.answer.is_none() || how >= 128 => {
             let _ = world.commit(validator);
             let _ = world.reveal(validator);
         }
@@ -113,13 +114,30 @@ fn corrupt_update(world: &mut World, how: u8) {
 }
 
 fn wrong_answer(world: &mut World, how: u8) {
-    let event = match how % 5 {
-        0 => Event::Filtered { verdicts: vec![] },
+    let event = match how % 10 {
+        0 => Event::Filtered {
+            own_updates: 0,
+            verdicts: vec![],
+        },
         1 => Event::Aggregated {
             checkpoint: BlobHash([how; 32]),
         },
         2 => Event::ResultRecorded,
         3 => Event::TaskClosed,
+        4 => Event::RevealOpened,
+        5 => Event::ScoresRead {
+            scores: vec![ChainReveal {
+                validator: world.validator(how),
+                weight: Amount(1),
+                factors: Some(vec![1; usize::from(how)]),
+            }],
+        },
+        6 => Event::ClosingBegan,
+        7 => return drop(world.lose_round()),
+        // Seldom: nothing comes after it.
+        8 if how > 240 => Event::TaskLost {
+            reason: "aborted".into(),
+        },
         _ => Event::SeedDrawn {
             seed: Digest([how; 32]),
         },
@@ -140,10 +158,18 @@ fn wrong_scores(world: &mut World, how: u8) {
             });
         }
     }
+    let mut reveal = world.signed_reveal(how, &sheet);
+    match how / 4 % 4 {
+        0 => reveal.attempt += 1,
+        1 => reveal.signature.0[how as usize % 65] ^= 1,
+        2 => drop(reveal.factors.pop()),
+        _ => {}
+    }
     let _ = world.feed(Event::ScoresRevealed {
         validator,
         sheet,
         salt: [how % VALIDATORS; 32],
+        reveal,
     });
 }
 

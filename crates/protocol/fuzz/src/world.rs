@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use convoke_protocol::factors::{AttemptId, ChainReveal, SignedReveal};
+use convoke_protocol::held_out;
 use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::{Candidate, Notice, Order, PhaseName};
@@ -44,6 +46,14 @@ pub(crate) struct World {
     pub(crate) answer: Option<Event>,
     /// The candidates that validators were asked to score last.
     pub(crate) candidates: Vec<Candidate>,
+    /// Of how many updates in all.
+    updates: u16,
+    /// How often the chain has opened the round under way.
+    pub(crate) attempt: u16,
+    /// Updates that the chain has beyond the aggregator's.
+    pub(crate) own_updates: u16,
+    /// Who revealed in the attempt under way.
+    revealed: Vec<u8>,
     /// All effects so far.
     pub(crate) effects: Vec<Effect>,
     pub(crate) phases: Vec<PhaseName>,
@@ -79,6 +89,10 @@ impl World {
             log: Vec::new(),
             answer: None,
             candidates: Vec::new(),
+            updates: 0,
+            attempt: 0,
+            own_updates: 0,
+            revealed: Vec::new(),
             effects: Vec::new(),
             phases: Vec::new(),
             paid: 0,
@@ -229,12 +243,64 @@ impl World {
     }
 
     pub(crate) fn reveal(&mut self, index: u8) -> Result<(), Fault> {
-        let (validator, sheet) = (self.validator(index), self.sheet());
-        self.feed(Event::ScoresRevealed {
-            validator,
+        let sheet = self.sheet();
+        let reveal = self.signed_reveal(index, &sheet);
+        // On chain first, so that the chain has it when the machine asks.
+        self.revealed.push(index);
+        let outcome = self.feed(Event::ScoresRevealed {
+            validator: self.validator(index),
             sheet,
             salt: [index; 32],
-        })
+            reveal,
+        });
+        if outcome.is_err() {
+            self.revealed.pop();
+        }
+        outcome
+    }
+
+    /// The factors that follow from a sheet, signed.
+    pub(crate) fn signed_reveal(&self, index: u8, sheet: &ScoreSheet) -> SignedReveal {
+        let attempt = AttemptId {
+            task: self.run.setup().task,
+            round: self.run.round(),
+            attempt: self.attempt,
+        };
+        let wallet = &self.wallets[usize::from(TRAINERS + index % VALIDATORS)];
+        let domain = &self.run.setup().domain;
+        SignedReveal::sign(domain, &attempt, self.factors(sheet), [index; 32], wallet)
+    }
+
+    fn factors(&self, sheet: &ScoreSheet) -> Vec<u16> {
+        let places: Vec<_> = self.candidates.iter().map(|c| c.index).collect();
+        held_out::factors(sheet, &places, self.updates)
+    }
+
+    /// What the chain has of a round that went well: one more validator committed than revealed.
+    fn chain_scores(&self) -> Vec<ChainReveal> {
+        let factors = self.factors(&self.sheet());
+        let scores = |index: &u8| ChainReveal {
+            validator: self.validator(*index),
+            weight: Amount(1 + u128::from(*index)),
+            factors: Some(factors.clone()),
+        };
+        let silent = ChainReveal {
+            validator: Address([0xdd; 20]),
+            weight: Amount(1_000),
+            factors: None,
+        };
+        self.revealed.iter().map(scores).chain([silent]).collect()
+    }
+
+    /// The chain fails the attempt instead of the answer that is awaited.
+    pub(crate) fn lose_round(&mut self) -> Result<(), Fault> {
+        let reason = "the chain's time has run out".to_owned();
+        let awaited = self.answer.take();
+        let outcome = self.feed(Event::RoundLost { reason });
+        if outcome.is_err() {
+            self.answer = awaited;
+        }
+        outcome
     }
 
     /// The machine as a restart restores it from the log, which must be the very same.
@@ -289,15 +355,44 @@ impl World {
                 self.phases.push(*phase);
             }
             Effect::Tell {
-                order: Order::Score { candidates, .. },
+                order:
+                    Order::Score {
+                        candidates,
+                        updates,
+                        attempt,
+                        ..
+                    },
                 ..
-            } => self.candidates.clone_from(candidates),
+            } => {
+                assert_eq!(*attempt, self.attempt, "an order about another attempt");
+                self.candidates.clone_from(candidates);
+                self.updates = *updates;
+            }
             Effect::Announce(_) | Effect::Tell { .. } => {}
+            Effect::OpenRound { after, cohort, .. } => {
+                assert!(!cohort.is_empty(), "an empty cohort");
+                let pool = self.run.setup().spec.round_pool();
+                let attempt = after + 1;
+                self.revealed.clear();
+                self.attempt = attempt;
+                self.answer = Some(Event::RoundOpened { attempt, pool });
+            }
+            Effect::OpenReveal { .. } => self.answer = Some(Event::RevealOpened),
+            Effect::ReadScores { .. } => {
+                let scores = self.chain_scores();
+                self.answer = Some(Event::ScoresRead { scores });
+            }
             Effect::DrawSeed => {
                 let seed = keccak(&[&self.now.0.to_le_bytes()]);
                 self.answer = Some(Event::SeedDrawn { seed });
             }
-            Effect::Filter { updates } => {
+            Effect::Filter {
+                updates, committed, ..
+            } => {
+                for update in updates {
+                    let (trainer, _) = committed[usize::from(update.index)];
+                    assert_eq!(trainer, update.trainer, "an update in another's place");
+                }
                 let verdict = |update: &Candidate| Verdict {
                     trainer: update.trainer,
                     clip_ppm: 900_000,
@@ -305,22 +400,36 @@ impl World {
                     refusal: None,
                 };
                 let verdicts = updates.iter().map(verdict).collect();
-                self.answer = Some(Event::Filtered { verdicts });
+                let own_updates = self.own_updates;
+                self.answer = Some(Event::Filtered {
+                    own_updates,
+                    verdicts,
+                });
             }
             Effect::Aggregate { round, base, .. } => {
                 let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
                 self.answer = Some(Event::Aggregated { checkpoint });
             }
-            Effect::SubmitResult { payouts, .. } => {
-                let total: Amount = payouts.iter().map(|payout| payout.amount).sum();
-                assert!(
-                    total <= self.run.setup().spec.round_pool(),
-                    "more than the pool"
-                );
+            Effect::SubmitResult {
+                payouts,
+                factors,
+                reveals,
+                ..
+            } => {
+                let total: Amount = payouts.iter().map(|(_, amount)| *amount).sum();
+                let spec = &self.run.setup().spec;
+                let share = u128::from(spec.reward.trainers_bps);
+                let share = spec.round_pool().share_down(share, 10_000);
+                assert!(total <= share, "more than the trainers' share");
+                assert!(payouts.len() <= factors.len(), "more payouts than updates");
+                assert!(reveals.iter().all(|r| r.len() == factors.len()));
                 self.answer = Some(Event::ResultRecorded);
                 self.paid = total.0;
             }
-            Effect::CloseTask => self.answer = Some(Event::TaskClosed),
+            Effect::CloseTask if self.run.setup().spec.cohort.validators_min > 0 => {
+                self.answer = Some(Event::ClosingBegan);
+            }
+            Effect::CloseTask | Effect::AwaitClosing => self.answer = Some(Event::TaskClosed),
         }
     }
 
@@ -354,9 +463,9 @@ fn leads_to(from: PhaseName, to: PhaseName) -> bool {
         (from, to),
         (Open, Train | Failed)
             | (Train, Filter | Open | Failed)
-            | (Filter, Validate | Commit)
+            | (Filter, Validate | Commit | Open | Failed)
             | (Validate, Commit | Open | Failed)
-            | (Commit, Settle)
-            | (Settle, Open | Finished)
+            | (Commit, Settle | Failed)
+            | (Settle, Open | Finished | Failed)
     )
 }

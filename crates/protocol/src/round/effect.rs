@@ -1,8 +1,7 @@
 //! What the machine wants done.
 
-use crate::ids::{Address, BlobHash, RoundId};
+use crate::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use crate::message::{Candidate, Notice, Order};
-use crate::payout::Payout;
 
 /// One thing for the driver to do. Those that name an event in return are idempotent: after a
 /// restart they may be demanded again.
@@ -19,10 +18,46 @@ pub enum Effect {
     Announce(Notice),
     /// Take a seed that nobody could choose (a block's hash); answer [`super::Event::SeedDrawn`].
     DrawSeed,
-    /// Compare these deltas with each other; answer [`super::Event::Filtered`].
+    /// Open the round on chain, and first end what is left of an earlier attempt; answer
+    /// [`super::Event::RoundOpened`].
+    OpenRound {
+        /// The round.
+        round: RoundId,
+        /// Attempts up to this one are spent; 0 if there was none.
+        after: u16,
+        /// The checkpoint that the trainers start from.
+        base: BlobHash,
+        /// The trainers, in the order drawn.
+        cohort: Vec<Address>,
+    },
+    /// Commit to the updates on chain, let it draw a seed, and compare the deltas with each other;
+    /// answer [`super::Event::Filtered`], or [`super::Event::RoundLost`].
     Filter {
-        /// Stored updates in the order of their commitments; alignment and clip are not set yet.
+        /// The round.
+        round: RoundId,
+        /// The attempt on chain.
+        attempt: u16,
+        /// Every update that arrived or was refused, in the order of their announcement: its
+        /// trainer, and the struct hash of its header.
+        committed: Vec<(Address, Digest)>,
+        /// Stored updates in the same order; alignment and clip are not set yet.
         updates: Vec<Candidate>,
+    },
+    /// Wait until validators may reveal on chain; answer [`super::Event::RevealOpened`], or
+    /// [`super::Event::RoundLost`].
+    OpenReveal {
+        /// The round.
+        round: RoundId,
+        /// The attempt on chain.
+        attempt: u16,
+    },
+    /// Wait until the chain takes no more reveals, and read them; answer
+    /// [`super::Event::ScoresRead`], or [`super::Event::RoundLost`].
+    ReadScores {
+        /// The round.
+        round: RoundId,
+        /// The attempt on chain.
+        attempt: u16,
     },
     /// Take the step from `base`; answer [`super::Event::Aggregated`].
     Aggregate {
@@ -33,15 +68,26 @@ pub enum Effect {
         /// What goes into the average; nothing leaves the checkpoint as it is.
         kept: Vec<Candidate>,
     },
-    /// Put the result on chain, once; answer [`super::Event::ResultRecorded`].
+    /// Put the result on chain, once; answer [`super::Event::ResultRecorded`], or
+    /// [`super::Event::RoundLost`].
     SubmitResult {
         /// The round.
         round: RoundId,
+        /// The attempt on chain.
+        attempt: u16,
         /// The new checkpoint.
         checkpoint: BlobHash,
-        /// Leaves of the payout tree, in order.
-        payouts: Vec<Payout>,
+        /// The trainers' payouts: leaves of the payout tree, in order.
+        payouts: Vec<(Address, Amount)>,
+        /// The combined factor of each update.
+        factors: Vec<u16>,
+        /// What they are the medians of, in the chain's order of validators.
+        reveals: Vec<Vec<u16>>,
     },
-    /// End the task on chain and have the rest refunded; answer [`super::Event::TaskClosed`].
+    /// End the task on chain and have the rest refunded; answer [`super::Event::TaskClosed`], or
+    /// [`super::Event::ClosingBegan`] if validators are to evaluate the outcome first.
     CloseTask,
+    /// Wait for the end of the closing evaluation, and have the rest refunded; answer
+    /// [`super::Event::TaskClosed`].
+    AwaitClosing,
 }

@@ -1,34 +1,46 @@
 //! The two ends: all rounds settled, or the task given up.
 
-use std::collections::VecDeque;
-
 use serde::Serialize;
 
 use super::{Context, Effect, Event, Fault, Next};
-use crate::message::{Notice, PhaseName};
+use crate::ids::Role;
+use crate::message::{Notice, Order, PhaseName};
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Finished {
-    closed: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum Stage {
+    /// The chain is to end the task.
+    Ending,
+    /// Validators say on chain how much of what vests is released.
+    Evaluating,
+    Closed,
 }
 
 impl Finished {
     pub(super) fn new() -> Self {
-        Self { closed: false }
+        Self {
+            stage: Stage::Ending,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed
+        self.stage == Stage::Closed
     }
 
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        self.resume(cx.effects);
+        self.resume(cx);
         None
     }
 
-    pub(super) fn resume(&self, effects: &mut VecDeque<Effect>) {
-        if !self.closed {
-            effects.push_back(Effect::CloseTask);
+    pub(super) fn resume(&self, cx: &mut Context<'_>) {
+        match self.stage {
+            Stage::Ending => cx.demand(Effect::CloseTask),
+            Stage::Evaluating => cx.demand(Effect::AwaitClosing),
+            Stage::Closed => {}
         }
     }
 
@@ -37,24 +49,44 @@ impl Finished {
         cx: &mut Context<'_>,
         event: &Event,
     ) -> Result<Option<Next>, Fault> {
-        match event {
-            Event::TaskClosed if !self.closed => {
-                self.closed = true;
-                cx.announce(Notice::TaskFinished {
-                    checkpoint: cx.base,
-                });
-                Ok(None)
+        match (event, self.stage) {
+            (Event::ClosingBegan, Stage::Ending) => {
+                self.stage = Stage::Evaluating;
+                let validators: Vec<_> = cx.members.present(Role::Validator).collect();
+                for (validator, _) in validators {
+                    cx.tell(validator, evaluate_order(cx));
+                }
+                self.resume(cx);
             }
-            Event::Joined { .. } if self.closed => {
-                cx.announce(Notice::TaskFinished {
-                    checkpoint: cx.base,
-                });
-                Ok(None)
+            (Event::TaskClosed, Stage::Ending | Stage::Evaluating) => {
+                self.stage = Stage::Closed;
+                announce_end(cx);
             }
-            Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            _ => Err(Fault::WrongPhase(PhaseName::Finished)),
+            (Event::Joined { .. }, Stage::Closed) => announce_end(cx),
+            (Event::Joined { address, role, .. }, Stage::Evaluating)
+                if *role == Role::Validator =>
+            {
+                cx.tell(*address, evaluate_order(cx));
+            }
+            (Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. }, _) => {}
+            _ => return Err(Fault::WrongPhase(PhaseName::Finished)),
         }
+        Ok(None)
     }
+}
+
+fn evaluate_order(cx: &Context<'_>) -> Order {
+    Order::Evaluate {
+        round: cx.round.next(),
+        initial: cx.setup.initial,
+        checkpoint: cx.base,
+    }
+}
+
+fn announce_end(cx: &mut Context<'_>) {
+    cx.announce(Notice::TaskFinished {
+        checkpoint: cx.base,
+    });
 }
 
 #[derive(Debug, Clone, Serialize)]

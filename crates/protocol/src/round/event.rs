@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, BlobHash, Digest, Role};
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
@@ -33,6 +34,23 @@ pub enum Event {
         /// A hash that nobody could choose.
         seed: Digest,
     },
+    /// Answer to [`super::Effect::OpenRound`].
+    RoundOpened {
+        /// How often the chain has opened this round.
+        attempt: u16,
+        /// What the round may pay.
+        pool: Amount,
+    },
+    /// The chain has failed the attempt, whose time had run out: the round is tried again.
+    RoundLost {
+        /// Why.
+        reason: String,
+    },
+    /// The task has ended on chain before its last round.
+    TaskLost {
+        /// Why.
+        reason: String,
+    },
     /// A trainer has done some work, or a part of its delta has arrived.
     Progressed {
         /// Who.
@@ -62,6 +80,9 @@ pub enum Event {
     },
     /// Answer to [`super::Effect::Filter`]: one verdict for each update, in the same order.
     Filtered {
+        /// Updates that trainers committed to on chain themselves; their places are after the
+        /// aggregator's.
+        own_updates: u16,
         /// The verdicts.
         verdicts: Vec<Verdict>,
     },
@@ -80,6 +101,15 @@ pub enum Event {
         sheet: ScoreSheet,
         /// The commitment's salt.
         salt: [u8; 32],
+        /// Its factors for the chain. The signature is checked here, and the log keeps it.
+        reveal: SignedReveal,
+    },
+    /// Answer to [`super::Effect::OpenReveal`].
+    RevealOpened,
+    /// Answer to [`super::Effect::ReadScores`].
+    ScoresRead {
+        /// Every validator that committed on chain, in the chain's order.
+        scores: Vec<ChainReveal>,
     },
     /// A validator's own machine failed.
     ValidatorFailed {
@@ -93,7 +123,9 @@ pub enum Event {
     },
     /// Answer to [`super::Effect::SubmitResult`].
     ResultRecorded,
-    /// Answer to [`super::Effect::CloseTask`].
+    /// Answer to [`super::Effect::CloseTask`]: validators evaluate the outcome now.
+    ClosingBegan,
+    /// Answer to [`super::Effect::CloseTask`] and [`super::Effect::AwaitClosing`].
     TaskClosed,
 }
 

@@ -38,7 +38,7 @@ pub enum Fault {
     #[error("this is about another task")]
     WrongTask,
     /// The peer's: the signature does not hold.
-    #[error("the update's signature does not hold: {0}")]
+    #[error("the signature does not hold: {0}")]
     Signature(#[from] IdentityError),
     /// Late or early: nothing of this kind is waited for now.
     #[error("not waited for in phase {0}")]

@@ -1,18 +1,19 @@
-//! Filter: the driver compares the deltas with each other; verdicts come back.
-
-use std::collections::VecDeque;
+//! Filter: the driver commits to the updates on chain, and compares the deltas with each other;
+//! verdicts come back.
 
 use serde::Serialize;
 
 use super::commit::Commit;
 use super::validate::Validate;
 use super::{Context, Effect, Event, Fault, Next, Phase, Verdict};
-use crate::ids::Address;
+use crate::ids::{Address, Digest};
 use crate::message::{Candidate, Notice, PhaseName};
 use crate::refusal::Refusal;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Filter {
+    /// All updates that count as committed to, in order.
+    committed: Vec<(Address, Digest)>,
     updates: Vec<Candidate>,
     record: Record,
 }
@@ -26,23 +27,28 @@ pub(super) struct Record {
 
 impl Filter {
     pub(super) fn new(
+        committed: Vec<(Address, Digest)>,
         updates: Vec<Candidate>,
         refused: Vec<(Address, Refusal)>,
         absent: Vec<Address>,
     ) -> Self {
         Self {
+            committed,
             updates,
             record: Record { refused, absent },
         }
     }
 
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        self.resume(cx.effects);
+        self.resume(cx);
         None
     }
 
-    pub(super) fn resume(&self, effects: &mut VecDeque<Effect>) {
-        effects.push_back(Effect::Filter {
+    pub(super) fn resume(&self, cx: &mut Context<'_>) {
+        cx.demand(Effect::Filter {
+            round: cx.round,
+            attempt: cx.opened.attempt,
+            committed: self.committed.clone(),
             updates: self.updates.clone(),
         });
     }
@@ -54,10 +60,14 @@ impl Filter {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::Filtered { verdicts } => {
+            Event::Filtered {
+                own_updates,
+                verdicts,
+            } => {
                 self.check(verdicts)?;
-                Ok(Some(self.judge(cx, verdicts)))
+                Ok(Some(self.judge(cx, *own_updates, verdicts)))
             }
+            Event::RoundLost { reason } => Ok(Some(Next::Retry(reason.clone()))),
             _ => Err(Fault::WrongPhase(PhaseName::Filter)),
         }
     }
@@ -75,7 +85,7 @@ impl Filter {
         }
     }
 
-    fn judge(&mut self, cx: &mut Context<'_>, verdicts: &[Verdict]) -> Next {
+    fn judge(&mut self, cx: &mut Context<'_>, own_updates: u16, verdicts: &[Verdict]) -> Next {
         let mut record = std::mem::take(&mut self.record);
         let mut candidates = Vec::new();
         for (mut update, verdict) in std::mem::take(&mut self.updates).into_iter().zip(verdicts) {
@@ -93,9 +103,15 @@ impl Filter {
             });
             record.refused.push((trainer, refusal.clone()));
         }
-        if candidates.is_empty() || cx.setup.spec.cohort.validators_min == 0 {
-            return Next::Phase(Phase::Commit(Commit::unscored(candidates, record)));
+        // The cohort bounds what is committed to, so the count fits.
+        let committed = u16::try_from(self.committed.len()).unwrap_or(u16::MAX);
+        let updates = committed.saturating_add(own_updates);
+        if cx.setup.spec.cohort.validators_min == 0 {
+            return Next::Phase(Phase::Commit(Commit::unscored(candidates, record, updates)));
         }
-        Next::Phase(Phase::Validate(Validate::new(candidates, record, cx)))
+        // Even without any candidate: the chain waits for a factor for each update.
+        Next::Phase(Phase::Validate(Validate::new(
+            candidates, record, updates, cx,
+        )))
     }
 }

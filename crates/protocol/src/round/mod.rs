@@ -1,15 +1,19 @@
 //! The round state machine: events and the time go in, effects come out.
 //!
 //! ```text
-//!        ┌──────────────────────── retry ◀──────────────┐
-//!        ▼                                              │
-//!   ┌────────┐   ┌───────┐   ┌────────┐   ┌──────────┐  │  ┌────────┐   ┌────────┐
-//! ─▶│  Open  │──▶│ Train │──▶│ Filter │──▶│ Validate │──┴─▶│ Commit │──▶│ Settle │──┬─▶ Finished
-//!   └────────┘   └───────┘   └────────┘   └──────────┘     └────────┘   └────────┘  │
-//!        ▲           └── too few updates: retry                             next round
-//!        └──────────────────────────────────────────────────────────────────────────┘
-//!   retries used up, or too few nodes for too long ──▶ Failed
+//!        ┌───── too few updates or scores, or the chain's time has run out: retry ────┐
+//!        ▼            │            │             │                           │        │
+//!   ┌────────┐   ┌────┴──┐   ┌─────┴──┐   ┌──────┴───┐   ┌────────┐   ┌──────┴─┐      │
+//! ─▶│  Open  │──▶│ Train │──▶│ Filter │──▶│ Validate │──▶│ Commit │──▶│ Settle │──┬─▶ Finished
+//!   └────────┘   └───────┘   └────────┘   └──────────┘   └────────┘   └────────┘  │
+//!        ▲                                                                next round
+//!        └────────────────────────────────────────────────────────────────────────┘
+//!   retries used up, too few nodes for too long, or ended on chain ──▶ Failed
 //! ```
+//!
+//! The chain has stages of its own and the driver keeps both in step: Open opens the round there,
+//! Filter commits to the updates and has the seed drawn, Validate waits for the chain's reveals,
+//! Settle submits the result. What the chain failed for its time-out is tried again here.
 //!
 //! Deterministic: the same events at the same times give the same state and the same effects,
 //! so a driver that logs every event before it carries out the effects can be killed at any
@@ -37,7 +41,7 @@ pub use self::fault::Fault;
 pub use self::members::{MEMBERS_MAX, Member, Members};
 use crate::codec;
 use crate::identity::keccak;
-use crate::ids::{Address, BlobHash, Digest, Millis, RoundId, TaskId};
+use crate::ids::{Address, Amount, BlobHash, Digest, Millis, RoundId, TaskId};
 use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
 use crate::task::TaskSpec;
@@ -70,12 +74,20 @@ pub struct Run {
     members: Members,
     round: RoundId,
     attempt: u32,
+    opened: Opened,
     base: BlobHash,
     phase: Phase,
     now: Millis,
     history: VecDeque<RoundReport>,
     #[serde(skip)]
     effects: VecDeque<Effect>,
+}
+
+/// The round as the chain opened it last; nothing before it did.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Opened {
+    attempt: u16,
+    pool: Amount,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -93,6 +105,11 @@ enum Phase {
 /// Where a phase leads.
 enum Next {
     Phase(Phase),
+    /// The chain has opened the round for this cohort.
+    Opened {
+        cohort: Vec<Address>,
+        opened: Opened,
+    },
     /// The same round again, from the start.
     Retry(String),
     /// The round is settled: the next one starts from this checkpoint.
@@ -106,6 +123,7 @@ struct Context<'a> {
     round: RoundId,
     base: BlobHash,
     attempt: u32,
+    opened: Opened,
     now: Millis,
     effects: &'a mut VecDeque<Effect>,
 }
@@ -132,6 +150,7 @@ impl Run {
             members: Members::default(),
             round: RoundId::FIRST,
             attempt: 1,
+            opened: Opened::default(),
             base: setup.initial,
             phase: Phase::Open(open::Open::new(now)),
             now,
@@ -154,42 +173,34 @@ impl Run {
             return Err(Fault::Unchanged);
         }
         self.members.check(event)?;
-        let mut effects = std::mem::take(&mut self.effects);
-        let effects_before = effects.len();
+        let earlier = std::mem::replace(&mut self.now, now);
+        let effects_before = self.effects.len();
         // Phases see the membership as it will be; it is put back if they refuse the event.
         let before = self.members.apply(event);
-        let mut cx = Context {
-            setup: &self.setup,
-            members: &self.members,
-            round: self.round,
-            base: self.base,
-            attempt: self.attempt,
-            now,
-            effects: &mut effects,
-        };
-        let outcome = match &mut self.phase {
-            Phase::Open(phase) => phase.handle(&mut cx, event),
-            Phase::Train(phase) => phase.handle(&mut cx, event),
-            Phase::Filter(phase) => phase.handle(&mut cx, event),
-            Phase::Validate(phase) => phase.handle(&mut cx, event),
-            Phase::Commit(phase) => phase.handle(&mut cx, event),
-            Phase::Settle(phase) => phase.handle(&mut cx, event),
-            Phase::Finished(phase) => phase.handle(&mut cx, event),
-            Phase::Failed(phase) => phase.handle(&mut cx, event),
+        let outcome = match event {
+            Event::TaskLost { reason } => self.lose(reason),
+            _ => self.in_phase(|phase, cx| match phase {
+                Phase::Open(phase) => phase.handle(cx, event),
+                Phase::Train(phase) => phase.handle(cx, event),
+                Phase::Filter(phase) => phase.handle(cx, event),
+                Phase::Validate(phase) => phase.handle(cx, event),
+                Phase::Commit(phase) => phase.handle(cx, event),
+                Phase::Settle(phase) => phase.handle(cx, event),
+                Phase::Finished(phase) => phase.handle(cx, event),
+                Phase::Failed(phase) => phase.handle(cx, event),
+            }),
         };
         match outcome {
             Ok(next) => {
                 let notice = self.members.notice(event);
-                effects.extend(notice.map(Effect::Announce));
-                self.effects = effects;
-                self.now = now;
+                self.effects.extend(notice.map(Effect::Announce));
                 self.advance(next);
                 Ok(())
             }
             Err(fault) => {
-                effects.truncate(effects_before);
-                self.effects = effects;
+                self.effects.truncate(effects_before);
                 self.members.restore(before);
+                self.now = earlier;
                 Err(fault)
             }
         }
@@ -204,15 +215,15 @@ impl Run {
     /// for from the driver itself. What it waits for from nodes is asked again as they rejoin.
     pub fn resume(&mut self) {
         self.effects.clear();
-        let effects = &mut self.effects;
-        match &self.phase {
-            Phase::Open(phase) => phase.resume(effects),
-            Phase::Filter(phase) => phase.resume(effects),
-            Phase::Commit(phase) => phase.resume(self.base, effects),
-            Phase::Settle(phase) => phase.resume(self.round, effects),
-            Phase::Finished(phase) => phase.resume(effects),
-            Phase::Train(_) | Phase::Validate(_) | Phase::Failed(_) => {}
-        }
+        self.in_phase(|phase, cx| match phase {
+            Phase::Open(phase) => phase.resume(cx),
+            Phase::Filter(phase) => phase.resume(cx),
+            Phase::Validate(phase) => phase.resume(cx),
+            Phase::Commit(phase) => phase.resume(cx),
+            Phase::Settle(phase) => phase.resume(cx),
+            Phase::Finished(phase) => phase.resume(cx),
+            Phase::Train(_) | Phase::Failed(_) => {}
+        });
     }
 
     /// When to feed [`Event::Tick`] if nothing else happens before.
@@ -221,7 +232,7 @@ impl Run {
         match &self.phase {
             Phase::Open(phase) => phase.deadline(&self.setup.spec, self.now),
             Phase::Train(phase) => phase.deadline(&self.setup.spec),
-            Phase::Validate(phase) => Some(phase.deadline()),
+            Phase::Validate(phase) => phase.deadline(),
             Phase::Filter(_)
             | Phase::Commit(_)
             | Phase::Settle(_)
@@ -305,13 +316,13 @@ impl Run {
         matches!(&self.phase, Phase::Train(train) if train.expects(trainer, delta))
     }
 
-    /// Checkpoints that everyone may read: the base, and those of the latest rounds.
+    /// Checkpoints that everyone may read: the first, the base, and those of the latest rounds.
     pub fn checkpoints(&self) -> impl Iterator<Item = BlobHash> + '_ {
         let known = self
             .history
             .iter()
             .flat_map(|report| [report.base, report.checkpoint]);
-        known.chain([self.base])
+        known.chain([self.setup.initial, self.base])
     }
 
     /// Deltas that validators may read: the candidates under validation.
@@ -341,7 +352,7 @@ impl Run {
         let mut parts = vec![
             part(&self.setup),
             part(&self.members),
-            part(&(round, attempt, base, now)),
+            part(&(round, attempt, self.opened, base, now)),
             part(&self.phase),
         ];
         parts.extend(self.history.iter().map(part));
@@ -353,12 +364,30 @@ impl Run {
         let Some(next) = next else { return };
         match next {
             Next::Phase(phase) => self.enter(phase),
+            Next::Opened { cohort, opened } => {
+                self.opened = opened;
+                self.enter(Phase::Train(train::Train::new(cohort, self.now)));
+            }
             Next::Retry(reason) => self.retry(reason),
             Next::Settled(checkpoint) => self.next_round(checkpoint),
         }
     }
 
+    /// The chain has ended the task.
+    fn lose(&mut self, reason: &str) -> Result<Option<Next>, Fault> {
+        match &self.phase {
+            Phase::Finished(_) | Phase::Failed(_) => Err(Fault::WrongPhase(self.phase())),
+            _ => Ok(Some(Next::Phase(Phase::Failed(ended::Failed::new(
+                reason.to_owned(),
+            ))))),
+        }
+    }
+
     fn retry(&mut self, reason: String) {
+        if matches!(self.phase, Phase::Settle(_)) {
+            // Its checkpoint came to nothing.
+            self.history.pop_back();
+        }
         if self.attempt >= self.setup.spec.timing.attempts_max {
             let reason = format!(
                 "round {} failed {} times: {reason}",
@@ -382,6 +411,7 @@ impl Run {
         }
         self.round = self.round.next();
         self.attempt = 1;
+        self.opened = Opened::default();
         self.enter(Phase::Open(open::Open::new(self.now)));
     }
 
@@ -399,28 +429,32 @@ impl Run {
             _ => Vec::new(),
         };
         self.announce_phase(cohort);
-        let mut effects = std::mem::take(&mut self.effects);
+        let next = self.in_phase(|phase, cx| match phase {
+            Phase::Open(phase) => phase.begin(cx),
+            Phase::Train(phase) => phase.begin(cx),
+            Phase::Filter(phase) => phase.begin(cx),
+            Phase::Validate(phase) => phase.begin(cx),
+            Phase::Commit(phase) => phase.begin(cx),
+            Phase::Settle(phase) => phase.begin(cx),
+            Phase::Finished(phase) => phase.begin(cx),
+            Phase::Failed(phase) => phase.begin(cx),
+        });
+        self.advance(next);
+    }
+
+    /// Lets the phase act, with what it may read and where its effects go.
+    fn in_phase<T>(&mut self, act: impl FnOnce(&mut Phase, &mut Context<'_>) -> T) -> T {
         let mut cx = Context {
             setup: &self.setup,
             members: &self.members,
             round: self.round,
             base: self.base,
             attempt: self.attempt,
+            opened: self.opened,
             now: self.now,
-            effects: &mut effects,
+            effects: &mut self.effects,
         };
-        let next = match &mut self.phase {
-            Phase::Open(phase) => phase.begin(&mut cx),
-            Phase::Train(phase) => phase.begin(&mut cx),
-            Phase::Filter(phase) => phase.begin(&mut cx),
-            Phase::Validate(phase) => phase.begin(&mut cx),
-            Phase::Commit(phase) => phase.begin(&mut cx),
-            Phase::Settle(phase) => phase.begin(&mut cx),
-            Phase::Finished(phase) => phase.begin(&mut cx),
-            Phase::Failed(phase) => phase.begin(&mut cx),
-        };
-        self.effects = effects;
-        self.advance(next);
+        act(&mut self.phase, &mut cx)
     }
 
     fn history_bytes(&self) -> usize {

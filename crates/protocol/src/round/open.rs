@@ -1,29 +1,36 @@
-//! Open: waits for enough nodes, then draws the cohort from a seed that nobody could choose.
-
-use std::collections::VecDeque;
+//! Open: waits for enough nodes, draws the cohort from a seed that nobody could choose, and has
+//! the chain open the round.
 
 use serde::Serialize;
 
-use super::train::Train;
-use super::{Context, Effect, Event, Fault, Next, Phase};
+use super::{Context, Effect, Event, Fault, Next, Opened, Phase};
 use crate::cohort;
 use crate::identity::keccak;
-use crate::ids::{Digest, Millis, Role, RoundId};
+use crate::ids::{Address, Digest, Millis, Role, RoundId};
 use crate::message::PhaseName;
-use crate::task::{BPS, TaskSpec};
+use crate::task::TaskSpec;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Open {
     since: Millis,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Serialize)]
+enum Stage {
+    /// There are too few nodes.
+    Waiting,
     /// Enough nodes are there and a seed has been asked for.
-    drawing: bool,
+    Drawing,
+    /// The cohort is drawn, and the chain is to open the round.
+    Opening(Vec<Address>),
 }
 
 impl Open {
     pub(super) fn new(since: Millis) -> Self {
         Self {
             since,
-            drawing: false,
+            stage: Stage::Waiting,
         }
     }
 
@@ -36,33 +43,51 @@ impl Open {
         cx: &mut Context<'_>,
         event: &Event,
     ) -> Result<Option<Next>, Fault> {
-        match event {
-            Event::Joined { .. } | Event::Left { .. } | Event::Tick => Ok(self.reconsider(cx)),
-            Event::Restarted => {
+        match (event, &self.stage) {
+            (Event::Joined { .. } | Event::Left { .. } | Event::Tick, _) => Ok(self.reconsider(cx)),
+            (Event::Restarted, _) => {
                 self.since = cx.now;
                 Ok(None)
             }
             // Who was there when the seed was asked for may have gone, all of them after a
             // restart: then the wait goes on, and a new seed is asked for in its time.
-            Event::SeedDrawn { .. } if self.drawing && !self.enough(cx) => {
-                self.drawing = false;
+            (Event::SeedDrawn { .. }, Stage::Drawing) if !self.enough(cx) => {
+                self.stage = Stage::Waiting;
                 Ok(self.reconsider(cx))
             }
-            Event::SeedDrawn { seed } if self.drawing => Ok(Some(self.draw(cx, seed))),
+            (Event::SeedDrawn { seed }, Stage::Drawing) => {
+                self.stage = Stage::Opening(draw(cx, seed));
+                self.resume(cx);
+                Ok(None)
+            }
+            (Event::RoundOpened { attempt, pool }, Stage::Opening(cohort)) => {
+                let (attempt, pool) = (*attempt, *pool);
+                Ok(Some(Next::Opened {
+                    cohort: cohort.clone(),
+                    opened: Opened { attempt, pool },
+                }))
+            }
             _ => Err(Fault::WrongPhase(PhaseName::Open)),
         }
     }
 
-    pub(super) fn resume(&self, effects: &mut VecDeque<Effect>) {
-        if self.drawing {
-            effects.push_back(Effect::DrawSeed);
+    pub(super) fn resume(&self, cx: &mut Context<'_>) {
+        match &self.stage {
+            Stage::Waiting => {}
+            Stage::Drawing => cx.demand(Effect::DrawSeed),
+            Stage::Opening(cohort) => cx.demand(Effect::OpenRound {
+                round: cx.round,
+                after: cx.opened.attempt,
+                base: cx.base,
+                cohort: cohort.clone(),
+            }),
         }
     }
 
     /// The next instant at which time alone changes anything: after the grace time only a
     /// newcomer does, or the end.
     pub(super) fn deadline(&self, spec: &TaskSpec, now: Millis) -> Option<Millis> {
-        if self.drawing {
+        if !self.is_waiting() {
             return None;
         }
         let grace = self.since.after(seconds(spec.timing.grace_s));
@@ -71,11 +96,11 @@ impl Open {
     }
 
     fn reconsider(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        if self.drawing {
+        if !self.is_waiting() {
             return None;
         }
         if self.enough(cx) {
-            self.drawing = true;
+            self.stage = Stage::Drawing;
             cx.demand(Effect::DrawSeed);
             return None;
         }
@@ -86,6 +111,10 @@ impl Open {
                 cx.round, timing.open_timeout_s
             ))))
         })
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting)
     }
 
     /// A first round needs the task's full numbers. Later ones go on after the grace time with
@@ -101,30 +130,22 @@ impl Open {
         let later = cx.round > RoundId::FIRST || cx.attempt > 1;
         later
             && waited
-            && trainers >= quorum(spec.cohort.trainers_min, spec.cohort.quorum_bps)
-            && trainers >= spec.cohort.updates_min
+            && trainers >= spec.cohort_min()
             && (validators > 0 || spec.cohort.validators_min == 0)
-    }
-
-    fn draw(&self, cx: &Context<'_>, seed: &Digest) -> Next {
-        let candidates: Vec<_> = cx.members.present(Role::Trainer).collect();
-        let seed = keccak(&[
-            b"convoke.cohort.v1",
-            &seed.0,
-            &cx.setup.task.0.to_be_bytes(),
-            &cx.round.0.to_be_bytes(),
-            &cx.attempt.to_be_bytes(),
-        ]);
-        let count = cx.setup.spec.cohort.trainers_max as usize;
-        let cohort = cohort::draw(&seed, &candidates, count);
-        Next::Phase(Phase::Train(Train::new(cohort, cx.now)))
     }
 }
 
-/// The least number that is at least `bps` of `whole`.
-pub(super) fn quorum(whole: u32, bps: u16) -> u32 {
-    let quorum = (u64::from(whole) * u64::from(bps)).div_ceil(u64::from(BPS));
-    u32::try_from(quorum).unwrap_or(whole)
+fn draw(cx: &Context<'_>, seed: &Digest) -> Vec<Address> {
+    let candidates: Vec<_> = cx.members.present(Role::Trainer).collect();
+    let seed = keccak(&[
+        b"convoke.cohort.v1",
+        &seed.0,
+        &cx.setup.task.0.to_be_bytes(),
+        &cx.round.0.to_be_bytes(),
+        &cx.attempt.to_be_bytes(),
+    ]);
+    let count = cx.setup.spec.cohort.trainers_max as usize;
+    cohort::draw(&seed, &candidates, count)
 }
 
 pub(super) fn seconds(seconds: u32) -> u64 {

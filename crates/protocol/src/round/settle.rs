@@ -1,24 +1,26 @@
 //! Settle: the result goes to the contract, which pays against it.
 
-use std::collections::VecDeque;
-
 use serde::Serialize;
 
+use super::commit::Books;
 use super::{Context, Effect, Event, Fault, Next};
-use crate::ids::{Amount, RoundId};
+use crate::ids::{Address, Amount};
 use crate::message::{Notice, PhaseName, RoundReport};
-use crate::payout::{Contribution, Payout, split_pool};
+use crate::split::split_down;
+use crate::task::BPS;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Settle {
     report: RoundReport,
-    payouts: Vec<Payout>,
+    books: Box<Books>,
+    payouts: Vec<(Address, Amount)>,
 }
 
 impl Settle {
-    pub(super) fn new(report: RoundReport) -> Self {
+    pub(super) fn new(report: RoundReport, books: Box<Books>) -> Self {
         Self {
             report,
+            books,
             payouts: Vec::new(),
         }
     }
@@ -28,32 +30,26 @@ impl Settle {
     }
 
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let contributions: Vec<_> = self
-            .report
-            .kept
-            .iter()
-            .map(|kept| Contribution {
-                trainer: kept.trainer,
-                alignment: kept.alignment,
-                factor: kept.factor,
-            })
-            .collect();
-        self.payouts = split_pool(
-            cx.setup.spec.round_pool(),
-            &cx.setup.spec.shares(),
-            &contributions,
-            &self.report.validators,
-            cx.setup.aggregator,
+        let reward = &cx.setup.spec.reward;
+        let (bps, whole) = (u128::from(reward.trainers_bps), u128::from(BPS));
+        self.payouts = split_down(
+            cx.opened.pool.share_down(bps, whole),
+            reward.split,
+            reward.rank_decay_bps,
+            &self.books.contributions,
         );
-        self.resume(cx.round, cx.effects);
+        self.resume(cx);
         None
     }
 
-    pub(super) fn resume(&self, round: RoundId, effects: &mut VecDeque<Effect>) {
-        effects.push_back(Effect::SubmitResult {
-            round,
+    pub(super) fn resume(&self, cx: &mut Context<'_>) {
+        cx.demand(Effect::SubmitResult {
+            round: cx.round,
+            attempt: cx.opened.attempt,
             checkpoint: self.report.checkpoint,
             payouts: self.payouts.clone(),
+            factors: self.books.factors.clone(),
+            reveals: self.books.reveals.clone(),
         });
     }
 
@@ -65,13 +61,14 @@ impl Settle {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
             Event::ResultRecorded => {
-                let total: Amount = self.payouts.iter().map(|payout| payout.amount).sum();
+                let total: Amount = self.payouts.iter().map(|(_, amount)| *amount).sum();
                 cx.announce(Notice::RoundSettled {
                     round: cx.round,
                     total,
                 });
                 Ok(Some(Next::Settled(self.report.checkpoint)))
             }
+            Event::RoundLost { reason } => Ok(Some(Next::Retry(reason.clone()))),
             _ => Err(Fault::WrongPhase(PhaseName::Settle)),
         }
     }

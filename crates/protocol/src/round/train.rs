@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::filter::Filter;
-use super::open::{quorum, seconds};
+use super::open::seconds;
 use super::{Context, Event, Fault, Next, Phase};
 use crate::ids::{Address, BlobHash, Millis, Role};
 use crate::message::{Candidate, Notice, Order, PhaseName};
 use crate::refusal::Refusal;
-use crate::task::TaskSpec;
+use crate::task::{TaskSpec, quorum};
 use crate::update::SignedUpdate;
 
 /// Progress that renews a deadline by less than this is not worth an event in the log.
@@ -366,15 +366,18 @@ impl Train {
         let absent = self.undecided().collect();
         let mut slots: Vec<_> = std::mem::take(&mut self.slots).into_iter().collect();
         slots.sort_by_key(|(_, slot)| slot.order);
-        let (mut updates, mut refused) = (Vec::new(), Vec::new());
+        let (mut committed, mut updates, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (trainer, slot) in slots {
+            // The cohort has at most 256 members, so the place fits.
+            let index = u16::try_from(committed.len()).unwrap_or(u16::MAX);
             match slot.state {
-                State::Stored => updates.push(candidate(trainer, &slot.update, spec)),
+                State::Stored => updates.push(candidate(trainer, &slot.update, index, spec)),
                 State::Refused(refusal) => refused.push((trainer, refusal)),
-                State::Announced => {}
+                State::Announced => continue,
             }
+            committed.push((trainer, slot.update.header.struct_hash()));
         }
-        Filter::new(updates, refused, absent)
+        Filter::new(committed, updates, refused, absent)
     }
 
     fn undecided(&self) -> impl Iterator<Item = Address> + '_ {
@@ -424,7 +427,7 @@ fn flaw(cx: &Context<'_>, update: &SignedUpdate) -> Option<Refusal> {
     (header.num_examples == 0).then_some(Refusal::NoExamples)
 }
 
-fn candidate(trainer: Address, update: &SignedUpdate, spec: &TaskSpec) -> Candidate {
+fn candidate(trainer: Address, update: &SignedUpdate, index: u16, spec: &TaskSpec) -> Candidate {
     Candidate {
         trainer,
         delta: update.header.delta,
@@ -435,5 +438,6 @@ fn candidate(trainer: Address, update: &SignedUpdate, spec: &TaskSpec) -> Candid
             .min(spec.aggregation.num_examples_max),
         clip_ppm: 0,
         alignment: 0,
+        index,
     }
 }

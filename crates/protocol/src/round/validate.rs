@@ -1,15 +1,17 @@
 //! Validate: validators score the candidates on their own held-out data, commit by hash, and
-//! reveal once all commitments are in.
+//! reveal once all commitments are in. They do so here, with all that they measured, and on
+//! chain, with the one factor for each update that it pays by; the chain sets the pace.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::commit::Commit;
+use super::commit::{Books, Commit};
 use super::filter::Record;
 use super::open::seconds;
-use super::{Context, Event, Fault, Next, Phase};
+use super::{Context, Effect, Event, Fault, Next, Phase};
+use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, Digest, Millis, Role};
 use crate::message::{Candidate, Notice, Order, PhaseName};
 use crate::scores::{self, ScoreSheet};
@@ -21,6 +23,8 @@ const PANEL_MAX: usize = 64;
 pub(super) struct Validate {
     candidates: Vec<Candidate>,
     record: Record,
+    /// Updates committed to on chain in all.
+    updates: u16,
     /// Validators asked to score, with the stakes they had when asked.
     panel: BTreeMap<Address, Panelist>,
     stage: Stage,
@@ -48,12 +52,23 @@ impl Panelist {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 enum Stage {
+    /// Commitments are awaited.
     Commit,
+    /// Whoever is left may still commit, until the chain lets the others reveal.
+    Close,
+    /// Reveals are awaited.
     Reveal,
+    /// The chain's own scores are awaited.
+    Read,
 }
 
 impl Validate {
-    pub(super) fn new(candidates: Vec<Candidate>, record: Record, cx: &Context<'_>) -> Self {
+    pub(super) fn new(
+        candidates: Vec<Candidate>,
+        record: Record,
+        updates: u16,
+        cx: &Context<'_>,
+    ) -> Self {
         let mut present: Vec<_> = cx.members.present(Role::Validator).collect();
         present.sort_by_key(|(address, stake)| (Reverse(*stake), *address));
         let panel = present
@@ -64,6 +79,7 @@ impl Validate {
         Self {
             candidates,
             record,
+            updates,
             panel,
             stage: Stage::Commit,
             deadline: Self::due(cx),
@@ -96,8 +112,16 @@ impl Validate {
                 validator,
                 sheet,
                 salt,
+                reveal,
             } => {
-                self.reveal(cx, *validator, sheet, salt)?;
+                self.reveal(cx, *validator, (sheet, salt), reveal)?;
+            }
+            Event::RevealOpened if self.stage == Stage::Close => self.begin_reveal(cx),
+            Event::ScoresRead { scores } if self.stage == Stage::Read => {
+                return self.conclude(scores).map(Some);
+            }
+            Event::RoundLost { reason } if self.awaits_chain() => {
+                return Ok(Some(Next::Retry(reason.clone())));
             }
             Event::ValidatorFailed { validator } => self.fail(cx, *validator)?,
             _ => return Err(Fault::WrongPhase(PhaseName::Validate)),
@@ -105,8 +129,26 @@ impl Validate {
         Ok(self.advance(cx))
     }
 
-    pub(super) fn deadline(&self) -> Millis {
-        self.deadline
+    /// What is waited for from the chain is the driver's to wait for.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        (!self.awaits_chain()).then_some(self.deadline)
+    }
+
+    pub(super) fn resume(&self, cx: &mut Context<'_>) {
+        let (round, attempt) = (cx.round, cx.opened.attempt);
+        match self.stage {
+            Stage::Close => cx.demand(Effect::OpenReveal { round, attempt }),
+            Stage::Read => cx.demand(Effect::ReadScores { round, attempt }),
+            Stage::Commit | Stage::Reveal => {}
+        }
+    }
+
+    fn awaits_chain(&self) -> bool {
+        matches!(self.stage, Stage::Close | Stage::Read)
+    }
+
+    fn takes_commitments(&self) -> bool {
+        matches!(self.stage, Stage::Commit | Stage::Close)
     }
 
     pub(super) fn candidates(&self) -> &[Candidate] {
@@ -120,7 +162,9 @@ impl Validate {
     fn score_order(&self, cx: &Context<'_>) -> Order {
         Order::Score {
             round: cx.round,
+            attempt: cx.opened.attempt,
             base: cx.base,
+            updates: self.updates,
             candidates: self.candidates.clone(),
         }
     }
@@ -128,7 +172,7 @@ impl Validate {
     /// Until the commitments are in, a validator may join the panel: after a restart all of
     /// them come back one by one.
     fn join(&mut self, cx: &mut Context<'_>, address: Address, role: Role) {
-        let open = self.stage == Stage::Commit && self.panel.len() < PANEL_MAX;
+        let open = self.takes_commitments() && self.panel.len() < PANEL_MAX;
         if open && role == Role::Validator {
             let stake = cx.members.stake(address);
             let newcomer = || Panelist::new(stake);
@@ -138,14 +182,14 @@ impl Validate {
             return;
         };
         match self.stage {
-            Stage::Commit if panelist.commitment.is_none() => {
+            Stage::Commit | Stage::Close if panelist.commitment.is_none() => {
                 let order = self.score_order(cx);
                 cx.tell(address, order);
             }
             Stage::Reveal if panelist.commitment.is_some() && panelist.sheet.is_none() => {
                 cx.tell(address, Order::Reveal { round: cx.round });
             }
-            Stage::Commit | Stage::Reveal => {}
+            Stage::Commit | Stage::Close | Stage::Reveal | Stage::Read => {}
         }
     }
 
@@ -156,7 +200,7 @@ impl Validate {
         commitment: Digest,
     ) -> Result<(), Fault> {
         cx.members.expect(validator, Role::Validator)?;
-        if self.stage != Stage::Commit {
+        if !self.takes_commitments() {
             return Err(Fault::WrongPhase(PhaseName::Validate));
         }
         let panelist = self
@@ -180,8 +224,8 @@ impl Validate {
         &mut self,
         cx: &mut Context<'_>,
         validator: Address,
-        sheet: &ScoreSheet,
-        salt: &[u8; 32],
+        (sheet, salt): (&ScoreSheet, &[u8; 32]),
+        reveal: &SignedReveal,
     ) -> Result<(), Fault> {
         if self.stage != Stage::Reveal {
             return Err(Fault::WrongPhase(PhaseName::Validate));
@@ -195,10 +239,13 @@ impl Validate {
             return Err(Fault::Unchanged);
         }
         // The cheap comparisons first: they bound what is hashed.
-        if !self.is_about_this(cx, sheet) || scores::commitment(validator, sheet, salt) != committed
-        {
+        let about_this = self.is_about_this(cx, sheet)
+            && reveal.attempt == cx.opened.attempt
+            && reveal.factors.len() == usize::from(self.updates);
+        if !about_this || scores::commitment(validator, sheet, salt) != committed {
             return Err(Fault::RevealMismatch(validator));
         }
+        reveal.verify(&cx.setup.domain, cx.setup.task, cx.round, validator)?;
         if let Some(panelist) = self.panel.get_mut(&validator) {
             panelist.sheet = Some(sheet.clone());
         }
@@ -253,14 +300,23 @@ impl Validate {
                 if !self.panel.values().any(committed) {
                     return Some(Next::Retry("no validator committed to scores".into()));
                 }
-                self.begin_reveal(cx);
+                self.stage = Stage::Close;
+                self.resume(cx);
                 None
             }
             Stage::Reveal => {
                 let mut awaited = self.panel.values().filter(|p| committed(p));
-                let all = awaited.all(|p| p.sheet.is_some());
-                (due || all).then(|| self.conclude())
+                if !due && !awaited.all(|p| p.sheet.is_some()) {
+                    return None;
+                }
+                if self.panel.values().all(|p| p.sheet.is_none()) {
+                    return Some(Next::Retry("no validator revealed its scores".into()));
+                }
+                self.stage = Stage::Read;
+                self.resume(cx);
+                None
             }
+            Stage::Close | Stage::Read => None,
         }
     }
 
@@ -274,24 +330,25 @@ impl Validate {
         }
     }
 
-    fn conclude(&mut self) -> Next {
-        let revealed: Vec<_> = self
+    fn conclude(&mut self, scores: &[ChainReveal]) -> Result<Next, Fault> {
+        let updates = usize::from(self.updates);
+        let revealed = scores.iter().filter_map(|score| score.factors.as_ref());
+        if !revealed.clone().all(|factors| factors.len() == updates) {
+            return Err(Fault::Driver("scores are about other updates"));
+        }
+        let books = Books::of_scores(&self.candidates, updates, scores);
+        let sheets = self
             .panel
             .iter()
-            .filter_map(|(address, p)| Some((*address, p.sheet.as_ref()?, p.stake)))
-            .collect();
-        let sheets: Vec<_> = revealed
-            .iter()
-            .map(|(_, sheet, stake)| (*sheet, *stake))
-            .collect();
-        let Some(combined) = scores::combine(&sheets) else {
-            return Next::Retry("no validator revealed its scores".into());
-        };
-        let validators = revealed.iter().map(|(address, _, _)| *address).collect();
+            .filter_map(|(address, p)| Some((*address, p.sheet.as_ref()?, p.stake)));
+        let (validators, sheets): (Vec<_>, Vec<_>) = sheets
+            .map(|(address, sheet, stake)| (address, (sheet, stake)))
+            .unzip();
+        let combined = scores::combine(&sheets).ok_or(Fault::Driver("nobody revealed"))?;
         let candidates = std::mem::take(&mut self.candidates);
         let record = std::mem::take(&mut self.record);
-        Next::Phase(Phase::Commit(Commit::scored(
-            candidates, record, &combined, validators,
-        )))
+        Ok(Next::Phase(Phase::Commit(Commit::scored(
+            candidates, record, &combined, validators, books,
+        ))))
     }
 }

@@ -1,8 +1,8 @@
 //! The ranges of a task file's values.
 
 use super::{
-    AggregationSpec, BPS, CohortSpec, ModelSpec, RewardSpec, TaskFileError, TaskSpec, TimingSpec,
-    TrainingSpec,
+    AggregationSpec, BPS, CohortSpec, ModelSpec, RewardSpec, StakeSpec, TaskFileError, TaskSpec,
+    TimingSpec, TrainingSpec,
 };
 
 impl TaskSpec {
@@ -29,7 +29,8 @@ impl TaskSpec {
         self.aggregation.check()?;
         self.cohort.check()?;
         self.timing.check()?;
-        self.reward.check()
+        self.reward.check()?;
+        self.stake.check(self.cohort.validators_min)
     }
 }
 
@@ -166,6 +167,7 @@ impl TimingSpec {
             ("timing.train_max_s", self.train_max_s),
             ("timing.grace_s", self.grace_s),
             ("timing.score_timeout_s", self.score_timeout_s),
+            ("timing.settle_timeout_s", self.settle_timeout_s),
             ("timing.open_timeout_s", self.open_timeout_s),
         ] {
             within(field, seconds, 1..=604_800, "1 to 604800")?;
@@ -210,16 +212,34 @@ impl RewardSpec {
             "60 to 31536000",
         )?;
         within(
-            "reward.vesting_s",
-            self.vesting_s,
-            0..=31_536_000,
-            "0 to 31536000",
+            "reward.rank_decay_bps",
+            self.rank_decay_bps,
+            1..=BPS,
+            "1 to 10000",
         )?;
         within(
             "reward.pool",
             self.pool.0,
             0..=u128::MAX >> 32,
             "at most 2^96 base units",
+        )
+    }
+}
+
+impl StakeSpec {
+    fn check(&self, validators_min: u32) -> Result<(), TaskFileError> {
+        within(
+            "stake.validator",
+            self.validator.0,
+            u128::from(validators_min.min(1))..=u128::MAX,
+            "at least 1, or cohort.validators_min = 0",
+        )?;
+        within("stake.slash_bps", self.slash_bps, 0..=5_000, "0 to 5000")?;
+        within(
+            "stake.reporter_bps",
+            self.reporter_bps,
+            0..=5_000,
+            "0 to 5000",
         )
     }
 }

@@ -2,6 +2,8 @@
 
 use super::{AggregationSpec, CohortSpec, RewardSpec, StakeSpec, TimingSpec, TrainingSpec};
 use crate::ids::Amount;
+use crate::split::SplitKind;
+use crate::task::ProofMode;
 
 impl Default for TrainingSpec {
     fn default() -> Self {
@@ -49,6 +51,7 @@ impl Default for TimingSpec {
             train_max_s: 86_400,
             grace_s: 60,
             score_timeout_s: 600,
+            settle_timeout_s: 600,
             open_timeout_s: 86_400,
             attempts_max: 3,
         }
@@ -63,9 +66,11 @@ impl Default for RewardSpec {
             validators_bps: 2_000,
             aggregator_bps: 1_000,
             vesting_bps: 2_000,
+            split: SplitKind::Score,
+            rank_decay_bps: 5_000,
+            proof: ProofMode::OnSubmission,
             dispute_window_s: 3_600,
             round_timeout_s: 172_800,
-            vesting_s: 604_800,
         }
     }
 }
@@ -74,8 +79,10 @@ impl Default for StakeSpec {
     fn default() -> Self {
         Self {
             trainer: Amount::ZERO,
-            validator: Amount::ZERO,
+            validator: Amount(1),
             aggregator: Amount::ZERO,
+            slash_bps: 1_000,
+            reporter_bps: 1_000,
         }
     }
 }

@@ -10,6 +10,7 @@ mod defaults;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Amount, BlobHash};
+pub use crate::split::SplitKind;
 
 /// Basis points in a whole.
 pub const BPS: u16 = 10_000;
@@ -162,10 +163,15 @@ pub struct TimingSpec {
     pub progress_timeout_s: u32,
     /// A round trains no longer than this, whatever the progress.
     pub train_max_s: u32,
-    /// With a quorum of updates in, the others have so long.
+    /// With a quorum of updates in, the others have so long; and so long the chain waits for
+    /// validators that were missing the last time.
     pub grace_s: u32,
-    /// Validators have so long to commit, and again to reveal.
+    /// Validators have so long to commit, and again to reveal. On chain this begins with the
+    /// seed, before the aggregator compares the updates.
     pub score_timeout_s: u32,
+    /// The aggregator has so long to commit to the updates after training, to draw the seed, and
+    /// to submit the result; after that the chain fails the attempt.
+    pub settle_timeout_s: u32,
     /// So long is waited for enough nodes before the task is given up.
     pub open_timeout_s: u32,
     /// A round is tried so often before the task fails, 1 to 100 (a number, not seconds).
@@ -184,14 +190,33 @@ pub struct RewardSpec {
     pub validators_bps: u16,
     /// See `trainers_bps`.
     pub aggregator_bps: u16,
-    /// Part of every payout that is held back until `vesting_s` after the end, 0 to 9,000 bps.
+    /// Part of every payout that is held back until validators have evaluated the outcome in the
+    /// end, 0 to 9,000 bps.
     pub vesting_bps: u16,
+    /// How the trainers' part is split: in proportion to the scores, `"score"`, or by their
+    /// ranks, `"rank"`.
+    pub split: SplitKind,
+    /// With `split = "rank"`, each rank gets this share of what the rank before it gets, 1 to
+    /// 10,000 bps.
+    pub rank_decay_bps: u16,
+    /// When the proof of a result is checked: with the result, `"on_submission"`; or only if
+    /// somebody challenges it, `"on_challenge"`, which costs less gas, but each round then waits
+    /// until the dispute window of the last has closed.
+    pub proof: ProofMode,
     /// Seconds between a result and the first claim against it, 0 to 2,592,000.
     pub dispute_window_s: u32,
     /// Without a result for so long anybody may end the task and have the rest refunded, 60 to 31,536,000.
     pub round_timeout_s: u32,
-    /// Seconds from the task's end until vested pay can be taken, 0 to 31,536,000.
-    pub vesting_s: u32,
+}
+
+/// When a result's proof is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofMode {
+    /// With the result.
+    OnSubmission,
+    /// If somebody challenges the result within the dispute window.
+    OnChallenge,
 }
 
 /// The split of a round's pool in basis points.
@@ -205,16 +230,20 @@ pub struct RewardShares {
     pub aggregator_bps: u16,
 }
 
-/// `[stake]`: minimum stakes in token base units.
+/// `[stake]`: minimum stakes in token base units, and the hard penalties on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StakeSpec {
     /// Of a trainer.
     pub trainer: Amount,
-    /// Of a validator.
+    /// Of a validator; at least 1 if validators are wanted, since its stake is its weight.
     pub validator: Amount,
     /// Of the aggregator.
     pub aggregator: Amount,
+    /// Part of its stake that a node loses for a fault proven on chain, 0 to 5,000 bps.
+    pub slash_bps: u16,
+    /// Part of that which goes to whoever proves it, 0 to 5,000 bps; the rest goes into escrow.
+    pub reporter_bps: u16,
 }
 
 impl TaskSpec {
@@ -255,11 +284,26 @@ impl TaskSpec {
         }
     }
 
+    /// The smallest cohort that a round may open with: later rounds go on with a quorum of
+    /// `trainers_min`, but never with fewer than `updates_min`.
+    #[must_use]
+    pub fn cohort_min(&self) -> u32 {
+        let cohort = &self.cohort;
+        quorum(cohort.trainers_min, cohort.quorum_bps).max(cohort.updates_min)
+    }
+
     /// What one round can pay: the pool over the rounds, rounded down.
     #[must_use]
     pub fn round_pool(&self) -> Amount {
         self.reward.pool.share_down(1, u128::from(self.rounds))
     }
+}
+
+/// The least number that is at least `bps` of `whole`.
+#[must_use]
+pub fn quorum(whole: u32, bps: u16) -> u32 {
+    let quorum = (u64::from(whole) * u64::from(bps)).div_ceil(u64::from(BPS));
+    u32::try_from(quorum).unwrap_or(whole)
 }
 
 #[cfg(test)]
@@ -301,6 +345,14 @@ mod tests {
                 "cohort.trainers_max",
             ),
             ("[timing]\ngrace_s = 0\n", "timing.grace_s"),
+            (
+                "[timing]\nsettle_timeout_s = 0\n",
+                "timing.settle_timeout_s",
+            ),
+            ("[reward]\nrank_decay_bps = 0\n", "reward.rank_decay_bps"),
+            ("[stake]\nvalidator = \"0\"\n", "stake.validator"),
+            ("[stake]\nslash_bps = 5001\n", "stake.slash_bps"),
+            ("[stake]\nreporter_bps = 5001\n", "stake.reporter_bps"),
         ] {
             let error = TaskSpec::parse(&format!("{SMALL}{extra}"))
                 .unwrap_err()
@@ -310,6 +362,29 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn the_split_and_the_proof_go_by_name() {
+        let text = format!("{SMALL}[reward]\nsplit = \"rank\"\nproof = \"on_challenge\"\n");
+        let reward = TaskSpec::parse(&text).unwrap().reward;
+        assert_eq!(
+            (reward.split, reward.proof),
+            (SplitKind::Rank, ProofMode::OnChallenge)
+        );
+        let error = TaskSpec::parse(&text.replace("rank", "luck")).unwrap_err();
+        assert!(error.to_string().contains("luck"), "{error}");
+    }
+
+    #[test]
+    fn a_cohort_is_a_quorum_and_no_less_than_the_updates_needed() {
+        let cohort = |text: &str| {
+            let text = format!("{SMALL}[cohort]\ntrainers_min = 10\n{text}");
+            TaskSpec::parse(&text).unwrap().cohort_min()
+        };
+        assert_eq!(cohort("quorum_bps = 6700"), 7);
+        assert_eq!(cohort("quorum_bps = 1\nupdates_min = 4"), 4);
+        assert_eq!(cohort("quorum_bps = 10000"), 10);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use convoke_protocol::codec;
-use convoke_protocol::ids::{Address, BlobHash, Millis, RoundId};
+use convoke_protocol::ids::{Address, BlobHash, Millis};
 use convoke_protocol::message::{Candidate, NodeMessage, Order};
-use convoke_protocol::payout::Payout;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Effect, Event, Run, Setup, Verdict};
 
+use super::chain::{Chain, Submission};
 use super::nodes::{Blobs, Parcel};
 use super::problem;
 
@@ -24,8 +24,7 @@ pub(super) struct Aggregator {
     born: Millis,
     log: Vec<(Millis, Vec<u8>)>,
     pub(super) blobs: Blobs,
-    /// The chain: what each round paid. A second result must be the same.
-    pub(super) results: BTreeMap<RoundId, Vec<Payout>>,
+    pub(super) chain: Chain,
 }
 
 impl Aggregator {
@@ -35,7 +34,7 @@ impl Aggregator {
             born: now,
             log: Vec::new(),
             blobs: BTreeMap::from([(problem::blob(&initial), initial)]),
-            results: BTreeMap::new(),
+            chain: Chain::default(),
         }
     }
 
@@ -80,13 +79,16 @@ impl Aggregator {
                     commitment,
                 })
             }
-            Parcel::Message(NodeMessage::RevealScores { sheet, salt }) => {
-                Some(Event::ScoresRevealed {
-                    validator: from,
-                    sheet,
-                    salt,
-                })
-            }
+            Parcel::Message(NodeMessage::RevealScores {
+                sheet,
+                salt,
+                reveal,
+            }) => Some(Event::ScoresRevealed {
+                validator: from,
+                sheet,
+                salt,
+                reveal,
+            }),
             Parcel::Message(_) => None,
             Parcel::Delta(values) => self.store(from, values),
         }
@@ -124,18 +126,47 @@ impl Aggregator {
                 Effect::DrawSeed => Event::SeedDrawn {
                     seed: self.run.digest(),
                 },
-                Effect::Filter { updates } => Event::Filtered {
+                Effect::OpenRound { round, after, .. } => {
+                    let pool = self.run.setup().spec.round_pool();
+                    self.chain.open(round, after, pool)
+                }
+                Effect::Filter { updates, .. } => Event::Filtered {
+                    own_updates: 0,
                     verdicts: self.filter(&updates),
                 },
+                Effect::OpenReveal { round, .. } => match self.chain.scores(round).len() {
+                    0 => lost("nobody committed on chain"),
+                    _ => Event::RevealOpened,
+                },
+                Effect::ReadScores { round, .. } => {
+                    let scores = self.chain.scores(round);
+                    match scores.iter().any(|score| score.factors.is_some()) {
+                        true => Event::ScoresRead { scores },
+                        false => lost("nobody revealed on chain"),
+                    }
+                }
                 Effect::Aggregate { base, kept, .. } => Event::Aggregated {
                     checkpoint: self.step(base, &kept),
                 },
-                Effect::SubmitResult { round, payouts, .. } => {
-                    let first = self.results.entry(round).or_insert_with(|| payouts.clone());
-                    assert_eq!(*first, payouts, "two results for round {round}");
+                Effect::SubmitResult {
+                    round,
+                    attempt,
+                    payouts,
+                    factors,
+                    reveals,
+                    ..
+                } => {
+                    let result = Submission {
+                        payouts,
+                        factors,
+                        reveals,
+                    };
+                    let setup = self.run.setup();
+                    self.chain.settle(setup, round, attempt, &result);
                     Event::ResultRecorded
                 }
-                Effect::CloseTask => Event::TaskClosed,
+                Effect::CloseTask => Event::ClosingBegan,
+                Effect::AwaitClosing => Event::TaskClosed,
             };
             actions.push(Action::Answer(answer));
         }
@@ -175,5 +206,11 @@ impl Aggregator {
         let name = problem::blob(&model);
         self.blobs.insert(name, model);
         name
+    }
+}
+
+fn lost(reason: &str) -> Event {
+    Event::RoundLost {
+        reason: reason.to_owned(),
     }
 }

@@ -4,6 +4,7 @@
 //! Same seed, same bytes. A failure names its seed.
 
 mod aggregator;
+mod chain;
 mod links;
 mod nodes;
 mod problem;
@@ -11,7 +12,7 @@ mod problem;
 use std::collections::BTreeMap;
 
 use convoke_protocol::identity::{Wallet, keccak};
-use convoke_protocol::ids::{Address, Amount, Digest, Millis, Role, TaskId};
+use convoke_protocol::ids::{Address, Amount, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::{Order, RoundReport};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::round::{Event, Setup};
@@ -42,6 +43,9 @@ pub struct Sim {
     rounds: u32,
     loss: f64,
     crashes: f64,
+    lost_attempts: f64,
+    withholding: usize,
+    censored: usize,
 }
 
 /// How it went.
@@ -56,6 +60,10 @@ pub struct Outcome {
     pub personas: BTreeMap<Address, Persona>,
     /// Paid in all rounds together.
     pub paid: BTreeMap<Address, Amount>,
+    /// The validators, withholding ones first and censored ones last.
+    pub validators: Vec<Address>,
+    /// Attempts that the chain failed.
+    pub lost_attempts: u32,
     /// Messages lost.
     pub lost: u64,
     /// How often the aggregator was killed.
@@ -98,6 +106,9 @@ impl Sim {
             rounds: 5,
             loss: 0.0,
             crashes: 0.0,
+            lost_attempts: 0.0,
+            withholding: 0,
+            censored: 0,
         }
     }
 
@@ -143,6 +154,27 @@ impl Sim {
         self
     }
 
+    /// Chance that the chain has failed an attempt at each look at it, 0 to 1.
+    #[must_use]
+    pub fn lost_attempts(mut self, chance: f64) -> Self {
+        self.lost_attempts = chance;
+        self
+    }
+
+    /// Makes the first validators commit without ever revealing.
+    #[must_use]
+    pub fn withholding(mut self, validators: usize) -> Self {
+        self.withholding = validators;
+        self
+    }
+
+    /// Makes the aggregator deaf to the last validators; the chain hears them.
+    #[must_use]
+    pub fn censored(mut self, validators: usize) -> Self {
+        self.censored = validators;
+        self
+    }
+
     /// Runs the task to its end.
     ///
     /// # Panics
@@ -184,15 +216,17 @@ impl Sim {
             let secret = keccak(&[&seed.to_le_bytes(), &index.to_le_bytes()]);
             let wallet = Wallet::from_bytes(&secret.0).expect("a hash is a key");
             let persona = persona.filter(|_| role == Role::Trainer);
-            Node::new(
-                wallet,
-                role,
-                persona.unwrap_or(Persona::Honest),
-                seed,
-                index,
-            )
+            let persona = persona.unwrap_or(Persona::Honest);
+            Node::new(wallet, role, persona, seed, index)
         };
-        (0..self.trainers + self.validators).map(node).collect()
+        let mut nodes: Vec<_> = (0..self.trainers + self.validators).map(node).collect();
+        let validators = &mut nodes[self.trainers..];
+        let heard = self.validators.saturating_sub(self.censored);
+        for (index, validator) in validators.iter_mut().enumerate() {
+            validator.withholds = index < self.withholding;
+            validator.censored = index >= heard;
+        }
+        nodes
     }
 }
 
@@ -213,6 +247,7 @@ struct World {
     aggregator: Aggregator,
     test: Examples,
     crashes: u32,
+    lost_attempts: u32,
     initial_loss: f64,
     reports: BTreeMap<u32, RoundReport>,
 }
@@ -245,6 +280,7 @@ impl World {
             links,
             test,
             crashes: 0,
+            lost_attempts: 0,
             reports: BTreeMap::new(),
             sim,
         }
@@ -280,7 +316,10 @@ impl World {
             Thing::ToNode(to, order) => {
                 let domain = self.aggregator.run.setup().domain;
                 let reply = self.nodes[to].obey(&order, &domain, &self.aggregator.blobs);
-                if let Some(parcel) = reply {
+                if let Order::Score { round, .. } = order {
+                    self.commit_on_chain(to, round);
+                }
+                if let Some(parcel) = reply.filter(|_| !self.nodes[to].censored) {
                     self.links.send(self.now, Thing::ToAggregator(to, parcel));
                 }
             }
@@ -296,10 +335,23 @@ impl World {
     fn feed(&mut self, event: &Event) {
         let actions = self.aggregator.feed(self.now, event);
         self.perform(actions);
-        let latest = self.aggregator.run.history().last();
-        if let Some(report) = latest.filter(|report| !self.reports.contains_key(&report.round.0)) {
+        if let Some(report) = self.aggregator.run.history().last() {
+            // A round that is tried again has another report.
             self.reports.insert(report.round.0, report.clone());
         }
+    }
+
+    /// A validator's own transaction; the reveal follows by itself once the chain takes it.
+    fn commit_on_chain(&mut self, validator: usize, round: RoundId) {
+        let node = &self.nodes[validator];
+        let Some(scored) = node.scored(round) else {
+            return;
+        };
+        let factors = Some(scored.factors.clone()).filter(|_| !node.withholds);
+        let (attempt, address) = (scored.attempt, node.wallet.address());
+        self.aggregator
+            .chain
+            .score(round, attempt, address, factors);
     }
 
     /// Everything on its way to the aggregator dies with it, and so do its jobs.
@@ -314,7 +366,14 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Answer(event) => {
+                Action::Answer(mut event) => {
+                    let of_chain = matches!(event, Event::Filtered { .. } | Event::RevealOpened);
+                    if of_chain && self.links.chance(self.sim.lost_attempts) {
+                        self.lost_attempts += 1;
+                        event = Event::RoundLost {
+                            reason: "the chain's time has run out".into(),
+                        };
+                    }
                     self.links.at(self.now.after(JOB_MS), Thing::Answer(event));
                 }
                 Action::Tell(to, order) => {
@@ -329,11 +388,11 @@ impl World {
 
     fn outcome(self) -> Outcome {
         let run = &self.aggregator.run;
-        let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
-        for payout in self.aggregator.results.values().flatten() {
-            let sum = paid.entry(payout.account).or_default();
-            *sum = Amount(sum.0 + payout.amount.0);
-        }
+        let of_role = |role| {
+            let nodes = self.nodes.iter().filter(move |node| node.role == role);
+            nodes.map(|node| node.wallet.address())
+        };
+        let validators = of_role(Role::Validator).collect();
         let trainers = self.nodes.iter().filter(|node| node.role == Role::Trainer);
         Outcome {
             seed: self.sim.seed,
@@ -342,7 +401,9 @@ impl World {
             personas: trainers
                 .map(|node| (node.wallet.address(), node.persona))
                 .collect(),
-            paid,
+            paid: self.aggregator.chain.paid(run.setup()),
+            validators,
+            lost_attempts: self.lost_attempts,
             lost: self.links.lost,
             crashes: self.crashes,
             digest: run.digest(),

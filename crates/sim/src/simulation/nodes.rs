@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use convoke_protocol::factors::{AttemptId, SignedReveal};
+use convoke_protocol::held_out;
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{Candidate, NodeMessage, Order};
@@ -31,7 +33,19 @@ pub(super) struct Node {
     examples: Examples,
     /// What was sent, so that nothing is trained or signed twice.
     sent: BTreeMap<RoundId, (BlobHash, SignedUpdate, Vec<f32>)>,
-    sheets: BTreeMap<RoundId, ScoreSheet>,
+    scored: BTreeMap<RoundId, Scored>,
+    /// A validator that commits, and never reveals.
+    pub(super) withholds: bool,
+    /// A validator to which the aggregator does not listen.
+    pub(super) censored: bool,
+}
+
+/// What a validator committed to.
+#[derive(Debug, Clone)]
+pub(super) struct Scored {
+    pub(super) attempt: u16,
+    sheet: ScoreSheet,
+    pub(super) factors: Vec<u16>,
 }
 
 impl Node {
@@ -43,7 +57,9 @@ impl Node {
             adversary: persona.adversary(seed.wrapping_add(index)),
             examples: Examples::of_node(seed, index),
             sent: BTreeMap::new(),
-            sheets: BTreeMap::new(),
+            scored: BTreeMap::new(),
+            withholds: false,
+            censored: false,
         }
     }
 
@@ -65,23 +81,50 @@ impl Node {
             }
             Order::Score {
                 round,
+                attempt,
                 base,
+                updates,
                 candidates,
             } => {
                 let sheet = self.score(*round, blobs.get(base)?, candidates, blobs)?;
                 let commitment = scores::commitment(self.wallet.address(), &sheet, &self.salt());
-                self.sheets.insert(*round, sheet);
+                let places: Vec<_> = candidates.iter().map(|c| c.index).collect();
+                let scored = Scored {
+                    attempt: *attempt,
+                    factors: held_out::factors(&sheet, &places, *updates),
+                    sheet,
+                };
+                self.scored.insert(*round, scored);
                 Some(Parcel::Message(NodeMessage::CommitScores {
                     round: *round,
                     commitment,
                 }))
             }
-            Order::Reveal { round } => {
-                let (sheet, salt) = (self.sheets.get(round)?.clone(), self.salt());
-                Some(Parcel::Message(NodeMessage::RevealScores { sheet, salt }))
+            Order::Reveal { round } if !self.withholds => {
+                let (scored, salt) = (self.scored.get(round)?.clone(), self.salt());
+                let attempt = AttemptId {
+                    task: TaskId(1),
+                    round: *round,
+                    attempt: scored.attempt,
+                };
+                let reveal =
+                    SignedReveal::sign(domain, &attempt, scored.factors, salt, &self.wallet);
+                Some(Parcel::Message(NodeMessage::RevealScores {
+                    sheet: scored.sheet,
+                    salt,
+                    reveal,
+                }))
             }
-            Order::UpdateStored { .. } | Order::UpdateRefused { .. } => None,
+            Order::Reveal { .. }
+            | Order::UpdateStored { .. }
+            | Order::UpdateRefused { .. }
+            | Order::Evaluate { .. } => None,
         }
+    }
+
+    /// What it committed to in a round.
+    pub(super) fn scored(&self, round: RoundId) -> Option<&Scored> {
+        self.scored.get(&round)
     }
 
     fn train(

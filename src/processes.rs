@@ -1,4 +1,4 @@
-//! Child processes of this very program, each with a log of its own. None outlives the demo:
+//! Child processes of this very program, each with a log of its own. None outlives its parent:
 //! they are stopped at the end, killed if they do not listen, and stop by themselves when their
 //! standard input ends.
 
@@ -27,9 +27,15 @@ const TAIL_LINES: usize = 12;
 /// The children.
 pub(crate) struct Processes {
     logs: PathBuf,
-    /// Of each running child: as long as it is held, the child goes on.
-    running: BTreeMap<String, ChildStdin>,
+    running: BTreeMap<String, Running>,
     exits: JoinSet<(String, std::io::Result<ExitStatus>)>,
+}
+
+/// A child.
+struct Running {
+    /// As long as it is held, the child goes on.
+    _stdin: ChildStdin,
+    id: u32,
 }
 
 impl Processes {
@@ -88,6 +94,11 @@ impl Processes {
         }
     }
 
+    /// The system's number of a running child.
+    pub(crate) fn id(&self, name: &str) -> Option<u32> {
+        self.running.get(name).map(|child| child.id)
+    }
+
     /// Whether a child is running.
     pub(crate) fn is_running(&self, name: &str) -> bool {
         self.running.contains_key(name)
@@ -137,7 +148,9 @@ impl Processes {
             .stdin
             .take()
             .context("a child without standard input")?;
-        self.running.insert(name.to_owned(), stdin);
+        let id = child.id().context("a child without a number")?;
+        let running = Running { _stdin: stdin, id };
+        self.running.insert(name.to_owned(), running);
         let name = name.to_owned();
         self.exits.spawn(async move { (name, child.wait().await) });
         Ok(())

@@ -1,0 +1,282 @@
+//! Keeps the round on chain in step with the machine. Everything here may be repeated after a kill:
+//! each step looks first at what the chain has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use convoke_client::{Chain, ChainError, ResultSubmission, RoundState, Stage, TaskState};
+use convoke_protocol::identity::keccak;
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
+use convoke_protocol::payout::MerkleTree;
+use convoke_protocol::round::{Event, Setup};
+
+/// First wait between two looks at a stage that others move on; doubled up to the longest.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// The rounds of one task on chain.
+#[derive(Clone)]
+pub(super) struct Rounds {
+    chain: Chain,
+    setup: Arc<Setup>,
+}
+
+/// One attempt at a round.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) round: RoundId,
+    pub(super) attempt: u16,
+}
+
+/// What a round gives at a stage, or the event that says why it does not.
+pub(super) type Reached<T> = Result<Result<T, Event>, ChainError>;
+
+/// A round whose seed is drawn.
+pub(super) struct Sealed {
+    pub(super) seed: Digest,
+    pub(super) own_updates: u16,
+}
+
+impl Rounds {
+    pub(super) fn new(chain: Chain, setup: Arc<Setup>) -> Self {
+        Self { chain, setup }
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// A block's hash: nobody could choose it.
+    pub(super) async fn block_hash(&self) -> Result<Digest, ChainError> {
+        Ok(persist(|| self.chain.latest_block()).await?.hash)
+    }
+
+    /// Opens a round; what is left of attempts up to `after` is ended first.
+    pub(super) async fn open(
+        &self,
+        round: RoundId,
+        after: u16,
+        base: BlobHash,
+        cohort: &[Address],
+    ) -> Result<Event, ChainError> {
+        match self.try_open(round, after, base, cohort).await {
+            Ok(state) => Ok(Event::RoundOpened {
+                attempt: state.attempt,
+                pool: state.pool,
+            }),
+            Err(error) => self.task_lost(round, error).await,
+        }
+    }
+
+    async fn try_open(
+        &self,
+        round: RoundId,
+        after: u16,
+        base: BlobHash,
+        cohort: &[Address],
+    ) -> Result<RoundState, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        persist(|| chain.tick(task)).await?;
+        let state = persist(|| chain.round(task, round)).await?;
+        let cohort_root = MerkleTree::of_cohort(&self.setup.domain, task, round, cohort).root();
+        let is_ours = state.stage == Stage::Training
+            && state.attempt > after
+            && (state.base, state.cohort_root) == (base, cohort_root);
+        if !is_ours && is_open(state.stage) {
+            persist(|| chain.fail_round(task, round)).await?;
+        }
+        // It waits where the last result can still be challenged.
+        persist(|| chain.open_round(task, round, base, cohort)).await?;
+        persist(|| chain.round(task, round)).await
+    }
+
+    /// A refusal to open a round is final if the task has ended, is to be aborted, or has lost
+    /// the round before.
+    async fn task_lost(&self, round: RoundId, error: ChainError) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let state = persist(|| chain.task(task)).await?.state;
+        if state != TaskState::Active {
+            let reason = format!("the task is {state} on chain");
+            return Ok(Event::TaskLost { reason });
+        }
+        let settled = persist(|| chain.task(task)).await?.rounds_settled;
+        if settled + 1 < round.0 {
+            let reason = format!("the result of round {} was voided", settled + 1);
+            return Ok(Event::TaskLost { reason });
+        }
+        if error.revert_name() == Some("AttemptsExhausted") {
+            let reason = format!("round {round} was tried as often as the chain allows");
+            return Ok(Event::TaskLost { reason });
+        }
+        Err(error)
+    }
+
+    /// Commits to the updates and has the seed drawn.
+    pub(super) async fn seal(
+        &self,
+        at: Attempt,
+        committed: &[(Address, Digest)],
+    ) -> Reached<Sealed> {
+        match self.try_seal(at.round, committed).await {
+            Ok(sealed) => Ok(Ok(sealed)),
+            Err(error) => self.round_lost(at, error).await.map(Err),
+        }
+    }
+
+    async fn try_seal(
+        &self,
+        round: RoundId,
+        committed: &[(Address, Digest)],
+    ) -> Result<Sealed, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let root = MerkleTree::of_updates(&self.setup.domain, task, round, committed).root();
+        let count = u16::try_from(committed.len()).unwrap_or(u16::MAX);
+        persist(|| chain.commit_updates(task, round, root, count)).await?;
+        let seed = persist(|| chain.draw_seed(task, round)).await?;
+        let own_updates = persist(|| chain.round(task, round)).await?.own_updates;
+        Ok(Sealed { seed, own_updates })
+    }
+
+    /// Waits until the attempt has come to `stage`, and moves it on where its time has run out.
+    pub(super) async fn until(&self, at: Attempt, stage: Stage) -> Reached<()> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let mut wait = LOOK_MIN;
+        loop {
+            let state = persist(|| chain.round(task, at.round)).await?;
+            if !is_open(state.stage) || state.attempt != at.attempt {
+                return Ok(Err(lost(at)));
+            }
+            if state.stage >= stage {
+                return Ok(Ok(()));
+            }
+            if !persist(|| chain.tick(task)).await? {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LOOK_MAX);
+            }
+        }
+    }
+
+    /// Waits for the last reveal, and reads them all.
+    pub(super) async fn read_scores(&self, at: Attempt) -> Result<Event, ChainError> {
+        if let Err(lost) = self.until(at, Stage::Settling).await? {
+            return Ok(lost);
+        }
+        let (chain, task) = (&self.chain, self.setup.task);
+        let scores = persist(|| chain.scores(task, at.round)).await?;
+        Ok(Event::ScoresRead { scores })
+    }
+
+    /// Submits a result.
+    pub(super) async fn settle(
+        &self,
+        at: Attempt,
+        checkpoint: BlobHash,
+        payouts: Vec<(Address, Amount)>,
+        factors: Vec<u16>,
+        reveals: Vec<Vec<u16>>,
+    ) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let submission = ResultSubmission {
+            checkpoint,
+            result_hash: self.result_hash(at.round, &checkpoint, &payouts),
+            payouts,
+            factors,
+            reveals,
+            proof: Vec::new(),
+        };
+        match persist(|| chain.submit_result(task, at.round, &submission)).await {
+            Ok(()) => Ok(Event::ResultRecorded),
+            Err(error) => self.round_lost(at, error).await,
+        }
+    }
+
+    /// Closes the task once its last result is final.
+    pub(super) async fn close(&self) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        persist(|| chain.finish(task)).await?;
+        match persist(|| chain.task(task)).await?.state {
+            TaskState::Closing => Ok(Event::ClosingBegan),
+            _ => self.refund().await,
+        }
+    }
+
+    /// Waits for the end of the closing evaluation.
+    pub(super) async fn await_closing(&self) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let mut wait = LOOK_MIN;
+        while !persist(|| chain.task(task)).await?.state.has_ended() {
+            if !persist(|| chain.tick(task)).await? {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LOOK_MAX);
+            }
+        }
+        self.refund().await
+    }
+
+    async fn refund(&self) -> Result<Event, ChainError> {
+        persist(|| self.chain.refund(self.setup.task)).await?;
+        Ok(Event::TaskClosed)
+    }
+
+    /// A refusal means that the attempt is over, if the chain says so.
+    async fn round_lost(&self, at: Attempt, error: ChainError) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        tracing::debug!(%error, round = at.round.0, "the chain refused a step of the round");
+        if persist(|| chain.task(task)).await?.state == TaskState::Active {
+            persist(|| chain.tick(task)).await?;
+        }
+        let state = persist(|| chain.round(task, at.round)).await?;
+        if is_open(state.stage) && state.attempt == at.attempt {
+            return Err(error);
+        }
+        Ok(lost(at))
+    }
+
+    /// Binds what the contract does not read for itself, for later verification.
+    fn result_hash(
+        &self,
+        round: RoundId,
+        checkpoint: &BlobHash,
+        payouts: &[(Address, Amount)],
+    ) -> Digest {
+        let (domain, task) = (&self.setup.domain, self.setup.task);
+        keccak(&[
+            b"convoke.result.v1",
+            &domain.chain_id.to_be_bytes(),
+            &domain.contract.0,
+            &task.0.to_be_bytes(),
+            &round.0.to_be_bytes(),
+            &checkpoint.0,
+            &MerkleTree::of_payouts(domain, task, round, payouts)
+                .root()
+                .0,
+        ])
+    }
+}
+
+fn is_open(stage: Stage) -> bool {
+    !matches!(stage, Stage::None | Stage::Settled)
+}
+
+fn lost(at: Attempt) -> Event {
+    Event::RoundLost {
+        reason: format!("attempt {} ran out of time on chain", at.attempt),
+    }
+}
+
+/// Tries until the chain answers; only what it refuses for good is an error.
+async fn persist<T, F: Future<Output = Result<T, ChainError>>>(
+    call: impl FnMut() -> F,
+) -> Result<T, ChainError> {
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times();
+    call.retry(backoff)
+        .sleep(tokio::time::sleep)
+        .when(ChainError::retryable)
+        .notify(|error, after| tracing::warn!(%error, ?after, "the chain does not answer"))
+        .await
+}
