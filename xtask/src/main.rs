@@ -17,6 +17,8 @@ enum Xtask {
     },
     /// Recompiles the contracts and rewrites the committed artefacts.
     Contracts,
+    /// Static analysis of the contracts with Slither; any finding is an error.
+    Slither,
     /// Rewrites the frozen wire fixtures. A change of them is a change of the protocol.
     Bless,
 }
@@ -28,6 +30,10 @@ fn main() -> anyhow::Result<()> {
             install_contract_tools()?;
             run(node("npm").args(["run", "build"]))
         }
+        Xtask::Slither => {
+            install_contract_tools()?;
+            slither()
+        }
         Xtask::Bless => {
             let args = ["test", "--locked", "--package", "convoke-protocol"];
             run(cargo().args(args).env("CONVOKE_BLESS", "1"))
@@ -38,6 +44,7 @@ fn main() -> anyhow::Result<()> {
 fn test(filter: Option<&str>) -> anyhow::Result<()> {
     install_contract_tools()?;
     run(node("npx").args(["forge", "test", "--offline"]))?;
+    slither()?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--locked"]);
     run(tests.args(filter))
@@ -56,13 +63,67 @@ fn install_contract_tools() -> anyhow::Result<()> {
     run(node("npm").args(["ci", "--no-audit", "--no-fund"]))
 }
 
-/// Node.js runs the Solidity compiler. On Debian and its kin it can be installed from here.
+/// Findings that stay are explained beside the code that they are about.
+fn slither() -> anyhow::Result<()> {
+    let program = install_slither()?;
+    // It asks forge to compile, through the compiler that everything else uses.
+    let mut path = vec![contracts().join("node_modules/.bin")];
+    path.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    run(Command::new(program)
+        .current_dir(contracts())
+        .env("PATH", std::env::join_paths(path)?)
+        .arg("."))
+}
+
+/// Slither in an environment of its own, as pinned in the requirements.
+fn install_slither() -> anyhow::Result<PathBuf> {
+    let environment = contracts().join(".venv");
+    let (program, stamp) = (
+        environment.join("bin/slither"),
+        environment.join("pyvenv.cfg"),
+    );
+    let wanted = contracts().join("tools/requirements.txt");
+    if program.exists() && is_newer(&stamp, &wanted) {
+        return Ok(program);
+    }
+    let hint = "Slither needs Python 3.9 or newer with its venv module: install `python3-venv`";
+    let make = || {
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&environment))
+    };
+    if make().is_err() {
+        install_packages(&["python3", "python3-venv"], hint)?;
+        make().context(hint)?;
+    }
+    run(Command::new(environment.join("bin/pip"))
+        .args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
+        .arg(&wanted))?;
+    Ok(program)
+}
+
+/// Node.js runs the Solidity compiler.
 fn install_node() -> anyhow::Result<()> {
     let hint = "Node.js 18 or newer is needed for the contract tests: install `nodejs` and `npm`";
+    install_packages(&["nodejs", "npm"], hint)
+}
+
+/// On Debian and its kin packages can be installed from here; elsewhere `hint` says what to do.
+fn install_packages(packages: &[&str], hint: &'static str) -> anyhow::Result<()> {
     if Command::new("apt-get").arg("--version").output().is_err() {
         bail!("{hint}");
     }
-    run(Command::new("apt-get").args(["install", "--yes", "nodejs", "npm"])).context(hint)
+    run(Command::new("apt-get")
+        .args(["install", "--yes"])
+        .args(packages))
+    .context(hint)
 }
 
 fn is_newer(file: &Path, than: &Path) -> bool {
