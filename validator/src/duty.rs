@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use convoke_client::{Chain, ChainError, Stage};
-use convoke_node::patiently;
+use convoke_client::{Chain, ChainError, Stage, patiently};
 use convoke_protocol::factors::{self, AttemptId};
 use convoke_protocol::ids::{Address, Digest, RoundId};
 use convoke_protocol::payout::PayoutDomain;

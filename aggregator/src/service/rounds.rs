@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
-use convoke_client::{Chain, ChainError, ResultSubmission, RoundState, Stage, TaskState};
+use convoke_client::{
+    Chain, ChainError, ResultSubmission, RoundState, Stage, TaskState, patiently,
+};
 use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::payout::MerkleTree;
@@ -49,7 +50,7 @@ impl Rounds {
 
     /// A block's hash: nobody could choose it.
     pub(super) async fn block_hash(&self) -> Result<Digest, ChainError> {
-        Ok(persist(|| self.chain.latest_block()).await?.hash)
+        Ok(patiently(|| self.chain.latest_block()).await?.hash)
     }
 
     /// Opens a round; what is left of attempts up to `after` is ended first.
@@ -77,30 +78,30 @@ impl Rounds {
         cohort: &[Address],
     ) -> Result<RoundState, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
-        persist(|| chain.tick(task)).await?;
-        let state = persist(|| chain.round(task, round)).await?;
+        patiently(|| chain.tick(task)).await?;
+        let state = patiently(|| chain.round(task, round)).await?;
         let cohort_root = MerkleTree::of_cohort(&self.setup.domain, task, round, cohort).root();
         let is_ours = state.stage == Stage::Training
             && state.attempt > after
             && (state.base, state.cohort_root) == (base, cohort_root);
         if !is_ours && is_open(state.stage) {
-            persist(|| chain.fail_round(task, round)).await?;
+            patiently(|| chain.fail_round(task, round)).await?;
         }
         // It waits where the last result can still be challenged.
-        persist(|| chain.open_round(task, round, base, cohort)).await?;
-        persist(|| chain.round(task, round)).await
+        patiently(|| chain.open_round(task, round, base, cohort)).await?;
+        patiently(|| chain.round(task, round)).await
     }
 
     /// A refusal to open a round is final if the task has ended, is to be aborted, or has lost
     /// the round before.
     async fn task_lost(&self, round: RoundId, error: ChainError) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
-        let state = persist(|| chain.task(task)).await?.state;
+        let state = patiently(|| chain.task(task)).await?.state;
         if state != TaskState::Active {
             let reason = format!("the task is {state} on chain");
             return Ok(Event::TaskLost { reason });
         }
-        let settled = persist(|| chain.task(task)).await?.rounds_settled;
+        let settled = patiently(|| chain.task(task)).await?.rounds_settled;
         if settled + 1 < round.0 {
             let reason = format!("the result of round {} was voided", settled + 1);
             return Ok(Event::TaskLost { reason });
@@ -132,9 +133,9 @@ impl Rounds {
         let (chain, task) = (&self.chain, self.setup.task);
         let root = MerkleTree::of_updates(&self.setup.domain, task, round, committed).root();
         let count = u16::try_from(committed.len()).unwrap_or(u16::MAX);
-        persist(|| chain.commit_updates(task, round, root, count)).await?;
-        let seed = persist(|| chain.draw_seed(task, round)).await?;
-        let own_updates = persist(|| chain.round(task, round)).await?.own_updates;
+        patiently(|| chain.commit_updates(task, round, root, count)).await?;
+        let seed = patiently(|| chain.draw_seed(task, round)).await?;
+        let own_updates = patiently(|| chain.round(task, round)).await?.own_updates;
         Ok(Sealed { seed, own_updates })
     }
 
@@ -143,14 +144,14 @@ impl Rounds {
         let (chain, task) = (&self.chain, self.setup.task);
         let mut wait = LOOK_MIN;
         loop {
-            let state = persist(|| chain.round(task, at.round)).await?;
+            let state = patiently(|| chain.round(task, at.round)).await?;
             if !is_open(state.stage) || state.attempt != at.attempt {
                 return Ok(Err(lost(at)));
             }
             if state.stage >= stage {
                 return Ok(Ok(()));
             }
-            if !persist(|| chain.tick(task)).await? {
+            if !patiently(|| chain.tick(task)).await? {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LOOK_MAX);
             }
@@ -163,7 +164,7 @@ impl Rounds {
             return Ok(lost);
         }
         let (chain, task) = (&self.chain, self.setup.task);
-        let scores = persist(|| chain.scores(task, at.round)).await?;
+        let scores = patiently(|| chain.scores(task, at.round)).await?;
         Ok(Event::ScoresRead { scores })
     }
 
@@ -185,7 +186,7 @@ impl Rounds {
             reveals,
             proof: Vec::new(),
         };
-        match persist(|| chain.submit_result(task, at.round, &submission)).await {
+        match patiently(|| chain.submit_result(task, at.round, &submission)).await {
             Ok(()) => Ok(Event::ResultRecorded),
             Err(error) => self.round_lost(at, error).await,
         }
@@ -194,8 +195,8 @@ impl Rounds {
     /// Closes the task once its last result is final.
     pub(super) async fn close(&self) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
-        persist(|| chain.finish(task)).await?;
-        match persist(|| chain.task(task)).await?.state {
+        patiently(|| chain.finish(task)).await?;
+        match patiently(|| chain.task(task)).await?.state {
             TaskState::Closing => Ok(Event::ClosingBegan),
             _ => self.refund().await,
         }
@@ -205,8 +206,8 @@ impl Rounds {
     pub(super) async fn await_closing(&self) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
         let mut wait = LOOK_MIN;
-        while !persist(|| chain.task(task)).await?.state.has_ended() {
-            if !persist(|| chain.tick(task)).await? {
+        while !patiently(|| chain.task(task)).await?.state.has_ended() {
+            if !patiently(|| chain.tick(task)).await? {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LOOK_MAX);
             }
@@ -215,7 +216,7 @@ impl Rounds {
     }
 
     async fn refund(&self) -> Result<Event, ChainError> {
-        persist(|| self.chain.refund(self.setup.task)).await?;
+        patiently(|| self.chain.refund(self.setup.task)).await?;
         Ok(Event::TaskClosed)
     }
 
@@ -223,10 +224,10 @@ impl Rounds {
     async fn round_lost(&self, at: Attempt, error: ChainError) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
         tracing::debug!(%error, round = at.round.0, "the chain refused a step of the round");
-        if persist(|| chain.task(task)).await?.state == TaskState::Active {
-            persist(|| chain.tick(task)).await?;
+        if patiently(|| chain.task(task)).await?.state == TaskState::Active {
+            patiently(|| chain.tick(task)).await?;
         }
-        let state = persist(|| chain.round(task, at.round)).await?;
+        let state = patiently(|| chain.round(task, at.round)).await?;
         if is_open(state.stage) && state.attempt == at.attempt {
             return Err(error);
         }
@@ -263,20 +264,4 @@ fn lost(at: Attempt) -> Event {
     Event::RoundLost {
         reason: format!("attempt {} ran out of time on chain", at.attempt),
     }
-}
-
-/// Tries until the chain answers; only what it refuses for good is an error.
-async fn persist<T, F: Future<Output = Result<T, ChainError>>>(
-    call: impl FnMut() -> F,
-) -> Result<T, ChainError> {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times();
-    call.retry(backoff)
-        .sleep(tokio::time::sleep)
-        .when(ChainError::retryable)
-        .notify(|error, after| tracing::warn!(%error, ?after, "the chain does not answer"))
-        .await
 }

@@ -1,12 +1,11 @@
 //! Claiming pay. The chain alone says what is due: trainers' payouts are in the log of their round
 //! and proven against its root, validators' and the aggregator's pay is booked by the contract.
 
-use convoke_client::{Chain, ChainError, Claim};
+use convoke_client::{Chain, ChainError, Claim, patiently};
 use convoke_protocol::ids::{Address, Amount, RoundId, TaskId};
 use convoke_protocol::payout::MerkleTree;
 
 use crate::error::NodeError;
-use crate::patience::patiently;
 
 /// Claims what `account` has not claimed of a task's settled rounds, in whatever role, waiting
 /// for a dispute window that is still open; and what has vested, once the task has ended. Gives

@@ -3,7 +3,6 @@
 //! [`claims`], by which pay is pulled from the contract.
 
 mod error;
-mod patience;
 
 pub mod claims;
 pub mod link;
@@ -12,6 +11,5 @@ pub mod task;
 
 pub use self::error::NodeError;
 pub use self::link::{Link, LinkConfig, LinkEvent};
-pub use self::patience::patiently;
 pub use self::state::StateDir;
 pub use self::task::{TaskContext, terms_of};
