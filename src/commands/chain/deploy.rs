@@ -26,7 +26,7 @@ pub(super) const UNCHECKED: &str =
     "NOT CHECKED: for development only, a dishonest aggregator goes unnoticed";
 /// What is said of one that checks nothing yet.
 pub(super) const NO_VERIFIER: &str =
-    "no verifier: only tasks whose proofs are checked on challenge can settle";
+    "no verifier yet: no result counts until the governor has named one";
 /// Gas of a transfer of coin, as the protocol has it.
 const TRANSFER_GAS: u128 = 21_000;
 
