@@ -33,6 +33,8 @@ contract RoundManager is IRoundManager, AccessControl, ReentrancyGuard {
     bytes32 public constant VERIFIER_ROLE = keccak256("VERIFIER_ROLE");
     /// @notice Most validators of one round.
     uint16 public constant VALIDATORS_MAX = 64;
+    /// @notice Longest proof, in bytes: a longer one could cost more to challenge than to submit.
+    uint256 public constant PROOF_BYTES_MAX = 64 * 1024;
     /// @notice Gas that a challenged proof gets.
     uint256 public constant VERIFY_GAS = 3_000_000;
     /// @notice Gas that a challenge needs left when it comes to the proof: a call gets 63/64 of
@@ -106,9 +108,13 @@ contract RoundManager is IRoundManager, AccessControl, ReentrancyGuard {
             revert NotEligible(spec.aggregator, spec.aggregatorStakeMin, stake);
         }
 
+        IProofVerifier verifier = proofVerifier;
+        if (address(verifier) == address(0)) revert NoProofVerifier();
+
         Round storage r = rounds[task][round];
         if (r.attempt >= spec.attemptsMax) revert AttemptsExhausted(r.attempt);
         uint16 attempt = _restart(task, round, r);
+        r.verifier = verifier;
         r.base = base;
         r.cohortRoot = cohortRoot;
         r.cohortSize = cohortSize;
@@ -143,9 +149,10 @@ contract RoundManager is IRoundManager, AccessControl, ReentrancyGuard {
         (ITaskManagerTypes.TaskSpec memory spec,) = taskManager.termsOf(task);
         _checkAggregator(spec);
         Round storage r = _reached(task, round, Stage.Settling, spec);
-        IProofVerifier verifier = proofVerifier;
-        if (address(verifier) == address(0)) revert NoProofVerifier();
-
+        if (submission.proof.length > PROOF_BYTES_MAX) {
+            revert ProofTooLong(PROOF_BYTES_MAX, submission.proof.length);
+        }
+        IProofVerifier verifier = r.verifier;
         uint128 direct = _payDirectly(task, round, r, spec, submission);
         _recordPayouts(task, round, r, _shareDown(r.pool, spec.trainersBps), submission.payouts);
         r.checkpoint = submission.checkpoint;
@@ -154,7 +161,6 @@ contract RoundManager is IRoundManager, AccessControl, ReentrancyGuard {
         r.settledAt = uint64(block.timestamp);
         r.submissionHash =
             _submissionHash(submission.payouts, submission.factors, submission.proof);
-        r.verifier = verifier;
         _enter(r, Stage.Settled, spec.disputeWindow);
         openRoundKey[task] = 0;
         emit RoundSettled(
@@ -487,6 +493,7 @@ contract RoundManager is IRoundManager, AccessControl, ReentrancyGuard {
         Turnout memory usual = turnouts[task];
         return usual.validators != 0 && committed >= usual.validators
             && 2 * uint256(r.weight) > usual.weight
+            && 2 * uint256(r.weight) > stakeManager.validatorStakeOf(task)
             && block.timestamp > r.stageAt + spec.graceWindow;
     }
 

@@ -38,12 +38,17 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
         uint64 lockedBy;
         uint8 role;
         bool known;
+        /// Withdrawn since the last deposit.
+        uint128 left;
     }
 
     /// @notice May stop deposits and delegations.
     bytes32 public constant PAUSER_ROLE = keccak256("PAUSER_ROLE");
     /// @notice May take stake: for the contracts that check evidence.
     bytes32 public constant SLASHER_ROLE = keccak256("SLASHER_ROLE");
+    /// @notice Names the slashers while a deployment is put together; nobody has it afterwards, and
+    /// nobody can be given it.
+    bytes32 public constant SLASHER_ADMIN_ROLE = keccak256("SLASHER_ADMIN_ROLE");
 
     /// @notice Longest unbonding time, in seconds.
     uint32 public constant UNBONDING_SECONDS_MAX = 90 days;
@@ -80,6 +85,8 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
     mapping(uint64 task => uint256 amount) public totalStakeOf;
     /// @inheritdoc IStakeManager
     mapping(uint64 task => uint32 count) public validatorCount;
+    /// @inheritdoc IStakeManager
+    mapping(uint64 task => uint256 amount) public validatorStakeOf;
 
     mapping(uint64 task => mapping(address account => Account)) private accounts;
     mapping(uint64 task => mapping(address operator => Pool)) private pools;
@@ -111,6 +118,9 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
         delegationCapBps = delegationCapBps_;
         deployer = msg.sender;
         _grantRole(DEFAULT_ADMIN_ROLE, admin);
+        _setRoleAdmin(SLASHER_ROLE, SLASHER_ADMIN_ROLE);
+        _setRoleAdmin(SLASHER_ADMIN_ROLE, SLASHER_ADMIN_ROLE);
+        _grantRole(SLASHER_ADMIN_ROLE, admin);
     }
 
     // ---- Actions of an operator ----
@@ -131,6 +141,7 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
 
         account.role = role;
         account.known = true;
+        account.left = 0;
         _setOwn(task, account, sum, minimum);
         totalHeld += amount;
         emit StakeDeposited(task, msg.sender, role, amount, sum);
@@ -164,6 +175,7 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
         account.unbonding = 0;
         account.availableAt = 0;
         account.lockedBy = 0;
+        account.left += amount;
         emit StakeWithdrawn(task, msg.sender, amount);
         _push(msg.sender, amount);
     }
@@ -463,6 +475,8 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
         if (account.role != ROLE_VALIDATOR) return;
         bool counted = before != 0 && before >= minimum;
         bool counts = own != 0 && own >= minimum;
+        validatorStakeOf[task] =
+            validatorStakeOf[task] + (counts ? own : 0) - (counted ? before : 0);
         if (counts && !counted) ++validatorCount[task];
         if (counted && !counts) --validatorCount[task];
     }
@@ -598,8 +612,8 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
         return uint256(account.amount) + account.unbonding;
     }
 
-    /// @dev The delegators' part of an operator's pay. Without any own stake it stays where it is
-    /// for next to none, or an operator that leaves would take what its delegators have earned.
+    /// @dev The delegators' part of an operator's pay. An operator that has left counts with what
+    /// it took away: it neither takes what its delegators have earned, nor they what it has.
     function _delegatedPart(uint256 assets, Account storage account)
         private
         view
@@ -607,6 +621,8 @@ contract StakeManager is IStakeManager, AccessControl, Pausable, ReentrancyGuard
     {
         uint256 own = _atStake(account);
         if (assets == 0) return (0, 1);
+        if (own == 0) own = account.left;
+        // A penalty took what there was.
         if (own == 0) return (delegationCapBps, uint256(BPS) + delegationCapBps);
         part = Math.min(assets, _capDown(own));
         whole = own + part;

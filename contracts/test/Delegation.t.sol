@@ -277,19 +277,28 @@ contract DelegationTest is StakeTest, IStakeManagerEvents {
     /// An operator that has left takes nothing of what its delegators have earned with it.
     function test_an_operator_that_has_left_still_owes_its_delegators() public {
         join(ALICE, BOB, 9 * OWN);
+        uint128 before = tasks.pay(TASK, ALICE, 1_000_000);
         request(ALICE, OWN - 1);
         pass(UNBONDING);
         withdraw(ALICE);
-        uint128 atNextToNothing = tasks.pay(TASK, ALICE, 1_000_000);
         request(ALICE, 1);
         pass(UNBONDING);
         withdraw(ALICE);
-        uint256 cap = stakes.delegationCapBps();
-        uint256 limit = 1_000_000 * cap / (10_000 + cap);
-        equal(tasks.pay(TASK, ALICE, 1_000_000), limit, "the limit");
-        equal(atNextToNothing, limit, "and no jump");
+        equal(tasks.pay(TASK, ALICE, 1_000_000), before, "as if it had stayed");
         undelegateAll();
         equal(tasks.pay(TASK, ALICE, 1_000), 0, "nobody left");
+    }
+
+    /// Nor do they take what it has earned: next to nothing delegated is next to nothing paid.
+    function test_a_dust_delegator_gets_dust_of_an_operator_that_has_left() public {
+        join(ALICE, BOB, 1);
+        request(ALICE, OWN - 1);
+        pass(UNBONDING);
+        withdraw(ALICE);
+        request(ALICE, 1);
+        pass(UNBONDING);
+        withdraw(ALICE);
+        equal(tasks.pay(TASK, ALICE, OWN / 2), 0, "half a unit, rounded down");
     }
 
     function undelegateAll() private {

@@ -54,13 +54,18 @@ contract ResultsTest is RoundBase {
         submit(id, 1, result);
         vm.prank(AGGREGATOR);
         rounds.failRound(id, 1);
+        setVerifier(IProofVerifier(address(0)));
+        refused(Errors.NoProofVerifier.selector);
+        open(id, 1, 2);
+        setVerifier(new PickyVerifier());
         result = toSettling(id, 1, 2, 1);
         refusesOthers();
         rounds.submitResult(id, 1, result);
-        setVerifier(IProofVerifier(address(0)));
-        refused(Errors.NoProofVerifier.selector);
+        result.proof = new bytes(64 * 1024 + 1);
+        refused(abi.encodeWithSelector(Errors.ProofTooLong.selector, 65_536, 65_537));
         submit(id, 1, result);
-        setVerifier(new PickyVerifier());
+        // Whoever is named now checks later attempts: nobody is caught by a change.
+        setVerifier(IProofVerifier(address(0)));
         result.proof = "bad";
         refused(PickyVerifier.ProofRefused.selector);
         submit(id, 1, result);

@@ -629,6 +629,21 @@ contract RoundManagerTest is RoundBase {
     }
 
     /// The many small do not shut out the few large.
+    function test_a_small_validator_cannot_keep_larger_ones_out() public {
+        uint64 id = staffed(1);
+        play(id, 1, 1, 1);
+        for (uint256 v = 1; v < 4; ++v) {
+            stake(id, validator(v), 1, 1_000_000);
+        }
+        toScoring(id, 2, 1);
+        uint16[][] memory all = sameReveals(1, 1, 20_000);
+        commitScores(id, 2, 0, all[0]);
+        pass(GRACE + 1);
+        refused(abi.encodeWithSelector(Errors.NothingDue.selector, id));
+        rounds.tick(id);
+        isStage(id, 2, Rounds.Stage.Scoring);
+    }
+
     function test_after_the_grace_time_little_weight_is_not_enough() public {
         uint64 id = staffed(1);
         stake(id, validator(0), 1, 9 * VALIDATOR_STAKE);

@@ -34,6 +34,8 @@ contract StakeActors is StakeBase {
     /// @notice The commission that holds, by the actors' own reckoning.
     mapping(address operator => uint16) public commission;
     mapping(address operator => uint16) private announced;
+    /// Withdrawn since the last deposit.
+    mapping(address operator => uint256) private left;
     mapping(address operator => uint256) private announcedFor;
     /// @notice A withdrawal came too early.
     bool public early;
@@ -61,6 +63,7 @@ contract StakeActors is StakeBase {
         uint256 i = seed % OPERATORS;
         amount = 1 + amount % 1e18 / (seed % 2 == 0 ? 1 : 1e14);
         deposit(operator(i), roleOf(i), amount);
+        left[operator(i)] = 0;
         books[operator(i)][operator(i)].paidIn += amount;
         ++done;
     }
@@ -81,6 +84,7 @@ contract StakeActors is StakeBase {
         uint256 before = token.balanceOf(account);
         withdraw(account);
         book.paidOut += token.balanceOf(account) - before;
+        left[account] += token.balanceOf(account) - before;
         checkTime(book);
         ++done;
     }
@@ -176,8 +180,9 @@ contract StakeActors is StakeBase {
             books[to][delegator(i)].due += (booked * shares + pool.shares - 1) / pool.shares;
         }
         uint256 own = uint256(stake.amount) + stake.unbonding;
+        // Who has left counts with what it took away, or leaves what next to nothing would.
+        if (own == 0) own = left[to];
         uint256 counted = pool.assets < 3 * own ? pool.assets : 3 * own;
-        // Who has left leaves delegators what next to no own stake would.
         if (own == 0 && pool.assets != 0) (own, counted) = (1, 3);
         if (pool.shares == 0 || counted == 0) {
             if (booked != 0) wrong = true;

@@ -336,6 +336,19 @@ contract StakeManagerTest is StakeTest, IStakeManagerEvents {
         stakes.slash(TASK, BOB, 1, ALICE, 1);
     }
 
+    /// Once the deployment has given its role up, not even the administrator names slashers.
+    function test_nobody_names_slashers_after_the_deployment() public {
+        (bytes32 slasher, bytes32 namer) = (stakes.SLASHER_ROLE(), stakes.SLASHER_ADMIN_ROLE());
+        stakes.renounceRole(namer, address(this));
+        isTrue(stakes.hasRole(stakes.DEFAULT_ADMIN_ROLE(), address(this)), "administrator");
+        refused(unauthorized(address(this), namer));
+        stakes.grantRole(slasher, BOB);
+        refused(unauthorized(address(this), namer));
+        stakes.grantRole(namer, address(this));
+        refused(unauthorized(address(this), namer));
+        stakes.revokeRole(slasher, BOB);
+    }
+
     function testFuzz_slash_of_own_stake_is_rounded_up(
         uint128 amount,
         uint128 asked,

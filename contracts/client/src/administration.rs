@@ -26,6 +26,8 @@ pub struct Administrators {
     pub verifier_setters: Vec<Address>,
     /// They take stake on evidence: contracts of the deployment only.
     pub slashers: Vec<Address>,
+    /// They name who takes stake: nobody, once the deployment is done.
+    pub slasher_setters: Vec<Address>,
 }
 
 /// A change of the contract that checks proofs, which waits for the timelock's delay.
@@ -137,6 +139,7 @@ impl Chain {
             guardians: with(role("PAUSER_ROLE")),
             verifier_setters: with(role("VERIFIER_ROLE")),
             slashers: with(role("SLASHER_ROLE")),
+            slasher_setters: with(role("SLASHER_ADMIN_ROLE")),
         })
     }
 

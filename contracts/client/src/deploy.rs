@@ -283,6 +283,8 @@ impl Deployment<'_> {
         for manager in [stakes, tasks] {
             self.grant(manager, role("PAUSER_ROLE"), guardian).await?;
         }
+        // From here on nobody names another that could take stake, the timelock included.
+        self.renounce(stakes, role("SLASHER_ADMIN_ROLE")).await?;
         for manager in managers {
             self.grant(manager, ADMIN, timelock).await?;
         }

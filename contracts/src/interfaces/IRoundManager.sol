@@ -63,6 +63,8 @@ interface IRoundManagerErrors {
     error DuplicatePayout(uint16 index, address account);
     /// @notice Nobody set a proof verifier.
     error NoProofVerifier();
+    /// @notice A proof has at most `PROOF_BYTES_MAX` bytes, so that it can be challenged.
+    error ProofTooLong(uint256 maximum, uint256 length);
     /// @notice Only tasks whose proofs are checked on challenge can be challenged.
     error NotChallengeable(uint64 task);
     /// @notice The dispute window has closed.
@@ -133,7 +135,8 @@ interface IRoundManagerTypes {
         bytes32 resultHash;
         /// keccak256 of payouts, factors and proof as submitted.
         bytes32 submissionHash;
-        /// The verifier that was in charge when the result came.
+        /// The verifier that was in charge when the attempt was opened: a change cannot be put in
+        /// front of a result.
         IProofVerifier verifier;
     }
 

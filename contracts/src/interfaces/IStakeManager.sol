@@ -239,8 +239,8 @@ interface IStakeManager is IStakeManagerErrors, IStakeManagerTypes, IStakeManage
     /// transfers just this amount here.
     /// @return toDelegators `amount × d / (own + d) × (1 - commission)`, rounded down once; `own`
     /// is the operator's stake, what unbonds included, so that no request made just before a claim
-    /// takes anything from delegators, and `d` the delegation up to the cap on `own`; without own
-    /// stake, the part that next to none would leave. Nothing without delegators.
+    /// takes anything from delegators, and `d` the delegation up to the cap on `own`; `own` of an
+    /// operator that has left is what it took away. Nothing without delegators.
     function bookRewardDown(uint64 task, address operator, uint128 amount)
         external
         returns (uint128 toDelegators);
@@ -296,6 +296,9 @@ interface IStakeManager is IStakeManagerErrors, IStakeManagerTypes, IStakeManage
 
     /// @notice Validators of a task whose own stake reaches its minimum.
     function validatorCount(uint64 task) external view returns (uint32);
+
+    /// @notice Own stake of those validators; base units.
+    function validatorStakeOf(uint64 task) external view returns (uint256);
 
     /// @notice The role and the own stake, unbonding excluded.
     function stakeOf(uint64 task, address account)

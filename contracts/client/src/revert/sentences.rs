@@ -112,6 +112,10 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "nobody set a contract that checks proofs",
     ),
     (
+        "ProofTooLong",
+        "the proof has {length} bytes, at most {maximum} are allowed",
+    ),
+    (
         "NoRewards",
         "no rewards are due to {delegator} from {operator} in task {task}",
     ),

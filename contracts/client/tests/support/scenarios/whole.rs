@@ -45,6 +45,7 @@ pub(crate) async fn administration(endpoint: &Endpoint) -> Vec<String> {
     let mut slashers = [stage.book.round_manager, stage.book.penalty_manager];
     slashers.sort();
     assert_eq!(roles.slashers, slashers);
+    assert_eq!(roles.slasher_setters, []);
 
     assert_reverts(
         stage.alice.pause_entry().await,
@@ -66,13 +67,11 @@ pub(crate) async fn administration(endpoint: &Endpoint) -> Vec<String> {
     assert_eq!(strict.book.token, stage.book.token);
     assert_eq!(strict.creator.proof_verifier().await.unwrap(), None);
     let task = strict.post(&strict.terms()).await;
-    strict.train(task, RoundId(1)).await;
-    let scores = strict
-        .score(task, RoundId(1), &[10_000, 10_000], &[10_000, 10_000])
+    let outcome = strict
+        .aggregator
+        .open_round(task, RoundId(1), BASE, &strict.cohort())
         .await;
-    let result = strict.submission(&scores, 2, &[]);
-    let outcome = strict.aggregator.submit_result(task, RoundId(1), &result);
-    assert_reverts(outcome.await, "NoProofVerifier");
+    assert_reverts(outcome, "NoProofVerifier");
     stage.record().await
 }
 
