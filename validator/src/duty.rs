@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use convoke_client::{Chain, ChainError, Stage, patiently};
 use convoke_protocol::factors::{self, AttemptId};
-use convoke_protocol::ids::{Address, Digest, RoundId};
+use convoke_protocol::ids::{Address, Digest, RoundId, TaskId};
 use convoke_protocol::payout::PayoutDomain;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -163,7 +163,7 @@ fn now() -> u64 {
 /// The attempt at a closing round that is open on chain.
 pub(crate) async fn closing_attempt(
     chain: &Chain,
-    task: convoke_protocol::ids::TaskId,
+    task: TaskId,
     round: RoundId,
 ) -> Result<AttemptId, ChainError> {
     let attempt = patiently(|| chain.round(task, round)).await?.attempt;

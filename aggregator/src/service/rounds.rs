@@ -96,14 +96,14 @@ impl Rounds {
     /// the round before.
     async fn task_lost(&self, round: RoundId, error: ChainError) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
-        let state = patiently(|| chain.task(task)).await?.state;
-        if state != TaskState::Active {
-            let reason = format!("the task is {state} on chain");
+        let record = patiently(|| chain.task(task)).await?;
+        if record.state != TaskState::Active {
+            let reason = format!("the task is {} on chain", record.state);
             return Ok(Event::TaskLost { reason });
         }
-        let settled = patiently(|| chain.task(task)).await?.rounds_settled;
-        if settled + 1 < round.0 {
-            let reason = format!("the result of round {} was voided", settled + 1);
+        let due = record.rounds_settled + 1;
+        if due < round.0 {
+            let reason = format!("the result of round {due} was voided");
             return Ok(Event::TaskLost { reason });
         }
         if error.revert_name() == Some("AttemptsExhausted") {

@@ -204,10 +204,7 @@ async fn pay(
     let done = session.send(Deed::new(what), |chain| async move {
         chain.withdraw_delegation(task, operator).await
     });
-    let Some(paid) = done.await? else {
-        return Ok(());
-    };
-    tell_back(session, task, operator, paid)
+    tell_back(session, task, operator, done.await?)
 }
 
 async fn cancel(
@@ -222,10 +219,7 @@ async fn cancel(
     let done = session.send(Deed::new(what), |chain| async move {
         chain.cancel_delegation(task, operator).await
     });
-    let Some(paid) = done.await? else {
-        return Ok(());
-    };
-    tell_back(session, task, operator, paid)
+    tell_back(session, task, operator, done.await?)
 }
 
 async fn request(
@@ -268,12 +262,16 @@ async fn request(
     })
 }
 
+/// Says what came back; nothing of a rehearsal.
 fn tell_back(
     session: &Session,
     task: TaskId,
     operator: Address,
-    paid: Amount,
+    paid: Option<Amount>,
 ) -> anyhow::Result<()> {
+    let Some(paid) = paid else {
+        return Ok(());
+    };
     let token = &session.ledger.token;
     let mut value = json!({ "task": task, "operator": operator, "account": session.account });
     token.put(&mut value, "withdrawn", paid);
