@@ -11,16 +11,14 @@ import {TaskManager} from "../../src/TaskManager.sol";
 import {IProofVerifier} from "../../src/interfaces/IProofVerifier.sol";
 import {IRoundManagerTypes as Rounds} from "../../src/interfaces/IRoundManager.sol";
 import {ITaskManagerTypes as Tasks} from "../../src/interfaces/ITaskManager.sol";
+import {Assertions} from "./Assertions.sol";
 import {Reference} from "./Reference.sol";
 import {Tree} from "./Tree.sol";
 import {PickyVerifier} from "./Verifiers.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice All contracts as they are deployed, funded actors, and the steps of a round.
-abstract contract Base {
-    error Different(string what, uint256 left, uint256 right);
-    error Untrue(string what);
-
+abstract contract Base is Assertions {
     uint128 internal constant REWARD = 1_000_003;
     uint32 internal constant ROUNDS = 2;
     uint128 internal constant POOL = REWARD / ROUNDS;
@@ -372,14 +370,6 @@ abstract contract Base {
 
     // ---- Assertions ----
 
-    function equal(uint256 left, uint256 right, string memory what) internal pure {
-        if (left != right) revert Different(what, left, right);
-    }
-
-    function isTrue(bool condition, string memory what) internal pure {
-        if (!condition) revert Untrue(what);
-    }
-
     function isStage(uint64 id, uint32 round, Rounds.Stage expected) internal view {
         equal(uint256(stage(id, round)), uint256(expected), "stage");
     }
@@ -403,14 +393,6 @@ abstract contract Base {
             (uint128 escrowed, uint128 paid, uint128 refunded,,) = tasks.balances(id);
             sum += uint256(escrowed) - paid - refunded;
         }
-    }
-
-    function refused(bytes memory reason) internal {
-        vm.expectRevert(reason);
-    }
-
-    function refused(bytes4 selector) internal {
-        vm.expectRevert(abi.encodeWithSelector(selector));
     }
 }
 

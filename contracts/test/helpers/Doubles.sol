@@ -8,6 +8,7 @@ import {StakeManager} from "../../src/StakeManager.sol";
 import {IRoundManager, IRoundManagerTypes} from "../../src/interfaces/IRoundManager.sol";
 import {IStakeManager, IStakeManagerTypes} from "../../src/interfaces/IStakeManager.sol";
 import {ITaskManager, ITaskManagerTypes} from "../../src/interfaces/ITaskManager.sol";
+import {Assertions} from "./Assertions.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice As much of a task manager as staking and penalties ask for. Tasks 1 and 2 are there.
@@ -128,10 +129,7 @@ contract RoundsDouble {
 }
 
 /// @notice A stake manager between the doubles, with funded actors.
-abstract contract StakeBase {
-    error Different(string what, uint256 left, uint256 right);
-    error Untrue(string what);
-
+abstract contract StakeBase is Assertions {
     uint32 internal constant UNBONDING = 200;
     uint32 internal constant WARMUP = 50;
     uint32 internal constant NOTICE = 80;
@@ -266,26 +264,6 @@ abstract contract StakeBase {
     /// @dev The tokens that the book says are there.
     function covered() internal view {
         equal(token.balanceOf(address(stakes)), stakes.totalHeld(), "tokens and book");
-    }
-
-    function equal(uint256 left, uint256 right, string memory what) internal pure {
-        if (left != right) revert Different(what, left, right);
-    }
-
-    function atMost(uint256 left, uint256 right, string memory what) internal pure {
-        if (left > right) revert Different(what, left, right);
-    }
-
-    function isTrue(bool condition, string memory what) internal pure {
-        if (!condition) revert Untrue(what);
-    }
-
-    function refused(bytes memory reason) internal {
-        vm.expectRevert(reason);
-    }
-
-    function refused(bytes4 selector) internal {
-        vm.expectRevert(abi.encodeWithSelector(selector));
     }
 }
 

@@ -11,6 +11,7 @@ import {
     ITaskManagerErrors as Errors,
     ITaskManagerTypes as Types
 } from "../../src/interfaces/ITaskManager.sol";
+import {Assertions} from "./Assertions.sol";
 import {Tree} from "./Tree.sol";
 import {vm} from "./Vm.sol";
 
@@ -178,10 +179,7 @@ contract RoundsDouble {
 }
 
 /// @notice A task manager between doubles, with funded actors.
-abstract contract TaskBase {
-    error Different(string what, uint256 left, uint256 right);
-    error Untrue(string what);
-
+abstract contract TaskBase is Assertions {
     uint128 internal constant REWARD = 1_000_003;
     uint32 internal constant ROUNDS = 4;
     uint128 internal constant POOL = REWARD / ROUNDS;
@@ -300,14 +298,6 @@ abstract contract TaskBase {
         return tasks.task(task).state;
     }
 
-    function equal(uint256 left, uint256 right, string memory what) internal pure {
-        if (left != right) revert Different(what, left, right);
-    }
-
-    function isTrue(bool condition, string memory what) internal pure {
-        if (!condition) revert Untrue(what);
-    }
-
     /// @dev What a call says when the task's state forbids it.
     function wrongState(uint64 task, Types.TaskState got) internal pure returns (bytes memory) {
         return abi.encodeWithSelector(Errors.WrongState.selector, task, got);
@@ -328,9 +318,5 @@ abstract contract TaskBase {
             sum += uint256(escrowed) - paid - refunded;
         }
         equal(token.balanceOf(address(tasks)), sum, "tokens");
-    }
-
-    function refused(bytes memory reason) internal {
-        vm.expectRevert(reason);
     }
 }
