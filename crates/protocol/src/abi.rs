@@ -4,27 +4,34 @@
 use crate::identity::keccak;
 use crate::ids::{Address, Digest};
 
-pub(crate) type Word = [u8; 32];
+/// One word.
+pub type Word = [u8; 32];
 
-pub(crate) fn number(value: impl Into<u128>) -> Word {
+/// An unsigned number.
+#[must_use]
+pub fn number(value: impl Into<u128>) -> Word {
     let mut word = [0; 32];
     word[16..].copy_from_slice(&value.into().to_be_bytes());
     word
 }
 
-pub(crate) fn address(address: Address) -> Word {
+/// An address.
+#[must_use]
+pub fn address(address: Address) -> Word {
     let mut word = [0; 32];
     word[12..].copy_from_slice(&address.0);
     word
 }
 
 /// keccak256 of a tag, as contracts write it: `keccak256("convoke.…")`.
-pub(crate) fn tag(text: &str) -> Word {
+#[must_use]
+pub fn tag(text: &str) -> Word {
     keccak(&[text.as_bytes()]).0
 }
 
 /// keccak256 of keccak256 of the words: no inner node of a Merkle tree can pass for it.
-pub(crate) fn double_hash(words: &[Word]) -> Digest {
+#[must_use]
+pub fn double_hash(words: &[Word]) -> Digest {
     let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
     keccak(&[&keccak(&words).0])
 }

@@ -5,7 +5,7 @@
 //! in as arguments, and what has to be done goes out as values. The same code therefore runs
 //! under real QUIC and under a virtual clock, and anyone can recompute what an aggregator did.
 
-mod abi;
+pub mod abi;
 
 pub mod codec;
 pub mod cohort;
@@ -18,6 +18,7 @@ pub mod payout;
 pub mod refusal;
 pub mod round;
 pub mod scores;
+pub mod sketch;
 pub mod split;
 pub mod task;
 pub mod update;

@@ -35,18 +35,19 @@ pub fn leaf(
 
 /// The leaf of one update that the aggregator commits to; `update` is
 /// [`crate::update::UpdateHeader::struct_hash`]. The double hash of
-/// `(keccak("convoke.update.v1"), chainId, taskManager, task, round, trainer, update)`.
+/// `(keccak("convoke.update.v1"), chainId, taskManager, task, round, index, trainer, update)`. The
+/// index is bound, as the order decides who copied whom and pairs of the tree are commutative.
 #[must_use]
 pub fn update_leaf(
     domain: &PayoutDomain,
     task: TaskId,
     round: RoundId,
-    trainer: Address,
-    update: &Digest,
+    index: usize,
+    (trainer, update): &(Address, Digest),
 ) -> Digest {
     let [tag, chain, contract, task, round] = prefix("convoke.update.v1", domain, task, round);
-    let trainer = abi::address(trainer);
-    double_hash(&[tag, chain, contract, task, round, trainer, update.0])
+    let (index, trainer) = (abi::number(index as u64), abi::address(*trainer));
+    double_hash(&[tag, chain, contract, task, round, index, trainer, update.0])
 }
 
 /// The leaf of one member of a cohort: the double hash of
@@ -117,8 +118,8 @@ impl MerkleTree {
         round: RoundId,
         updates: &[(Address, Digest)],
     ) -> Self {
-        let leaf = |(trainer, update): &_| update_leaf(domain, task, round, *trainer, update);
-        Self::new(updates.iter().map(leaf).collect())
+        let leaf = |(index, update)| update_leaf(domain, task, round, index, update);
+        Self::new(updates.iter().enumerate().map(leaf).collect())
     }
 
     /// The tree of a round's cohort, in the order drawn.

@@ -6,6 +6,7 @@ use crate::abi;
 use crate::identity::{IdentityError, Signature, Wallet, keccak};
 use crate::ids::{Address, BlobHash, Digest, RoundId, TaskId};
 use crate::payout::PayoutDomain;
+use crate::sketch::Norm;
 
 /// What a trainer signs. The delta itself travels as the blob `delta`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,13 @@ pub struct UpdateHeader {
     pub base: BlobHash,
     /// The delta's blob.
     pub delta: BlobHash,
-    /// Its length in bytes.
+    /// Root of the tree over the delta's chunks, [`crate::sketch::chunk_leaf`]: what a contract
+    /// can be shown a chunk of.
+    pub delta_root: Digest,
+    /// The blob's length in bytes.
     pub delta_bytes: u64,
+    /// The delta's Euclidean norm.
+    pub delta_norm: Norm,
     /// Examples trained on. A claim: it is capped before it weighs anything.
     pub num_examples: u64,
     /// Mean training loss of the last local epoch, in millionths of a nat. A claim.
@@ -36,7 +42,9 @@ impl UpdateHeader {
             &abi::number(self.round.0),
             &self.base.0,
             &self.delta.0,
+            &self.delta_root.0,
             &abi::number(self.delta_bytes),
+            &abi::number(self.delta_norm.bits()),
             &abi::number(self.num_examples),
             &abi::number(self.train_loss_micros),
         ])
@@ -88,7 +96,8 @@ pub(crate) fn typed_digest(domain: &PayoutDomain, struct_hash: &Digest) -> Diges
 }
 
 const UPDATE_TYPE: &[u8] = b"Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,\
-uint256 deltaBytes,uint256 numExamples,uint256 trainLossMicros)";
+bytes32 deltaRoot,uint256 deltaBytes,uint256 deltaNorm,uint256 numExamples,\
+uint256 trainLossMicros)";
 const DOMAIN_TYPE: &[u8] =
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
@@ -120,7 +129,9 @@ mod tests {
             round: RoundId(2),
             base: BlobHash([3; 32]),
             delta: BlobHash([4; 32]),
+            delta_root: Digest([5; 32]),
             delta_bytes: 5,
+            delta_norm: Norm::of(0.5),
             num_examples: 6,
             train_loss_micros: 7,
         }
@@ -131,12 +142,14 @@ mod tests {
         let wallet = Wallet::from_bytes(&[1; 32]).unwrap();
         let signed = header().sign(&domain(), &wallet);
         signed.verify(&domain()).unwrap();
-        let changes: [fn(&mut UpdateHeader); 7] = [
+        let changes: [fn(&mut UpdateHeader); 9] = [
             |h| h.task = TaskId(9),
             |h| h.round = RoundId(9),
             |h| h.base = BlobHash([9; 32]),
             |h| h.delta = BlobHash([9; 32]),
+            |h| h.delta_root = Digest([9; 32]),
             |h| h.delta_bytes = 9,
+            |h| h.delta_norm = Norm::of(9.0),
             |h| h.num_examples = 9,
             |h| h.train_loss_micros = 9,
         ];

@@ -1,0 +1,9 @@
+//! Tests of the circuit as a whole.
+#![allow(clippy::unwrap_used)]
+
+mod agreement;
+mod keys;
+mod reference;
+mod rounds;
+mod shape;
+mod soundness;
