@@ -22,7 +22,22 @@ pub const CHUNK_VALUES: usize = 2_048;
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Norm(u32);
+
+impl TryFrom<u32> for Norm {
+    type Error = &'static str;
+
+    fn try_from(bits: u32) -> Result<Self, Self::Error> {
+        Self::from_bits(bits).ok_or("these bits are of no norm")
+    }
+}
+
+impl From<Norm> for u32 {
+    fn from(norm: Norm) -> Self {
+        norm.0
+    }
+}
 
 impl Norm {
     /// Of nothing at all.
