@@ -320,6 +320,8 @@ mod tests {
             round: RoundId(round),
             base: BlobHash([1; 32]),
             checkpoint: BlobHash([2; 32]),
+            state: None,
+            record: None,
             base_loss_micros: 3,
             base_accuracy_ppm: 4,
             kept: Vec::new(),

@@ -212,7 +212,7 @@ impl Board {
                     self.commit(report.clone());
                 }
             }
-            Notice::RoundSettled { round, total } => {
+            Notice::RoundSettled { round, total, .. } => {
                 self.settled.insert(*round, *total);
             }
             Notice::TaskFinished { .. } => {
@@ -394,6 +394,8 @@ pub(crate) mod tests {
             round: RoundId(round),
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
+            state: None,
+            record: None,
             base_loss_micros: 700_000,
             base_accuracy_ppm: 750_000,
             kept: kept.iter().map(|byte| kept_entry(*byte)).collect(),

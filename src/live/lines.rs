@@ -113,7 +113,7 @@ fn as_text(board: &Board, notice: &Notice) -> Option<String> {
             )
         }
         Notice::RoundCommitted(report) => report_text(board, report),
-        Notice::RoundSettled { round, total } => {
+        Notice::RoundSettled { round, total, .. } => {
             format!(
                 "round {round}: settled, {} {} to its trainers",
                 board.token.short(*total),
@@ -220,8 +220,12 @@ fn as_json(notice: &Notice) -> Value {
         Notice::RoundCommitted(report) => {
             json!({ "event": "round", "report": report_json(report) })
         }
-        Notice::RoundSettled { round, total } => {
-            json!({ "event": "settled", "round": round, "total": total })
+        Notice::RoundSettled {
+            round,
+            total,
+            record,
+        } => {
+            json!({ "event": "settled", "round": round, "total": total, "record": record })
         }
         Notice::RoundRetried { round, reason } => {
             json!({ "event": "retried", "round": round, "reason": reason })

@@ -17,7 +17,7 @@ pub struct ParseIdError {
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:literal, $wanted:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub [u8; $len]);
 
         impl $name {

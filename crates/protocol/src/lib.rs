@@ -15,6 +15,7 @@ pub mod identity;
 pub mod ids;
 pub mod message;
 pub mod payout;
+pub mod record;
 pub mod refusal;
 pub mod round;
 pub mod scores;

@@ -10,6 +10,8 @@
 //!  Update(signed header)     ───────▶
 //!                            ◀───────  SendDelta | UpdateStored | UpdateRefused
 //!  [delta as a blob]         ═══════▶
+//!                            ◀───────  Sketch           (trainers, when the seed is drawn)
+//!  Sketch(signed claim)      ───────▶
 //!                            ◀───────  Score            (validators)
 //!  CommitScores              ───────▶
 //!                            ◀───────  Reveal
@@ -27,6 +29,7 @@ use crate::factors::SignedReveal;
 use crate::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
+use crate::sketch::{Norm, SignedSketch};
 use crate::update::SignedUpdate;
 
 /// The version of these messages; it is part of the connection's ALPN name.
@@ -56,6 +59,8 @@ pub enum NodeMessage {
     },
     /// A trainer's update; the delta follows when it is asked for.
     Update(SignedUpdate),
+    /// A trainer's sketch, once the seed is known.
+    Sketch(SignedSketch),
     /// A validator's commitment to its scores.
     CommitScores {
         /// The round.
@@ -135,6 +140,19 @@ pub enum Order {
         round: RoundId,
         /// Why.
         refusal: Refusal,
+    },
+    /// The seed is drawn: say what the sketch of the update is.
+    Sketch {
+        /// The round.
+        round: RoundId,
+        /// How often the chain has opened the round, from 1.
+        attempt: u16,
+        /// The delta that is meant.
+        delta: BlobHash,
+        /// The seed, as the chain has it.
+        seed: Digest,
+        /// The round's clipping norm.
+        clip_norm: Norm,
     },
     /// Score these candidates against this checkpoint, and commit.
     Score {
@@ -302,6 +320,8 @@ pub enum Notice {
         round: RoundId,
         /// Sum of the trainers' payouts.
         total: Amount,
+        /// The blob of [`crate::record::RoundRecord`].
+        record: BlobHash,
     },
     /// A round is tried again.
     RoundRetried {
@@ -331,6 +351,10 @@ pub struct RoundReport {
     pub base: BlobHash,
     /// The checkpoint that it led to.
     pub checkpoint: BlobHash,
+    /// The server optimizer's state that belongs to it, if it has one.
+    pub state: Option<BlobHash>,
+    /// [`crate::record::RoundRecord`], once the contract has the result.
+    pub record: Option<BlobHash>,
     /// The validators' median loss of the base, millionths of a nat; 0 without validators.
     pub base_loss_micros: u64,
     /// The validators' median accuracy of the base, millionths.

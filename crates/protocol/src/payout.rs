@@ -198,8 +198,9 @@ mod tests {
             cohort_leaf(&domain, TaskId(2), round, one),
             cohort_leaf(&domain, task, RoundId(1), one),
             cohort_leaf(&domain, task, round, Address([2; 20])),
-            update_leaf(&domain, task, round, one, &update),
-            update_leaf(&domain, task, round, one, &Digest([8; 32])),
+            update_leaf(&domain, task, round, 0, &(one, update)),
+            update_leaf(&domain, task, round, 0, &(one, Digest([8; 32]))),
+            update_leaf(&domain, task, round, 1, &(one, update)),
             leaf(&domain, task, round, one, Amount(9)),
             leaf(&domain, task, round, one, Amount(8)),
         ];

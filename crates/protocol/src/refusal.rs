@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Address, BlobHash};
+use crate::ids::{Address, BlobHash, Digest};
+use crate::sketch::Norm;
 
 /// The reason, with what was found and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -35,6 +36,25 @@ pub enum Refusal {
         /// `NaN`, `inf` or `-inf`.
         value: String,
     },
+    /// The header's norm is not the delta's.
+    #[error("the delta's norm is {actual:e}, not {claimed:e}", actual = actual.value(), claimed = claimed.value())]
+    WrongNorm {
+        /// The norm in the header.
+        claimed: Norm,
+        /// The delta's.
+        actual: Norm,
+    },
+    /// The header's root is not that of the delta's chunks.
+    #[error("the root over the delta's chunks is {actual}, not {claimed}")]
+    WrongRoot {
+        /// The root in the header.
+        claimed: Digest,
+        /// The delta's.
+        actual: Digest,
+    },
+    /// The trainer signed a sketch that is not its delta's.
+    #[error("signed a sketch that is not its delta's")]
+    WrongSketch,
     /// No examples claimed.
     #[error("trained on no examples")]
     NoExamples,
@@ -117,6 +137,9 @@ impl Refusal {
             Self::DeltaLength { .. } => "delta_length",
             Self::Layout(_) => "layout",
             Self::NotFinite { .. } => "not_finite",
+            Self::WrongNorm { .. } => "wrong_norm",
+            Self::WrongRoot { .. } => "wrong_root",
+            Self::WrongSketch => "wrong_sketch",
             Self::NoExamples => "no_examples",
             Self::Equivocation => "equivocation",
             Self::Copy { .. } => "copy",

@@ -6,11 +6,11 @@
 //! whole numbers, and a second tree holds those sums for every c. Whoever has the delta can open
 //! one chunk with the sums before and after it, and a contract sees for itself whether they fit.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::abi::{self, double_hash};
 use crate::identity::{IdentityError, Signature, Wallet, keccak};
-use crate::ids::{Address, Digest, RoundId, TaskId};
+use crate::ids::{Address, Digest, RoundId, TaskId, serde_bytes_array};
 use crate::payout::PayoutDomain;
 use crate::update::typed_digest;
 
@@ -117,6 +117,55 @@ pub fn sums_leaf(index: u64, count: u64, bytes: &[u8]) -> Digest {
 fn leaf(tag: &str, index: u64, count: u64, bytes: &[u8]) -> Digest {
     let (index, count) = (abi::number(index), abi::number(count));
     double_hash(&[abi::tag(tag), index, count, keccak(&[bytes]).0])
+}
+
+/// Length of a sketch.
+pub const SKETCH_LEN: usize = 128;
+
+/// A delta of the clipping norm has sketch values of about this standard deviation; four of them
+/// fit in a byte.
+pub const SKETCH_UNIT: u32 = 32;
+
+/// A delta's projection, quantized: whole numbers in units of the clipping norm over
+/// [`SKETCH_UNIT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sketch(pub [i8; SKETCH_LEN]);
+
+impl Serialize for Sketch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.map(i8::cast_unsigned);
+        if serializer.is_human_readable() {
+            serializer.collect_str(&format_args!("0x{}", hex::encode(bytes)))
+        } else {
+            serde_bytes_array::serialize(&bytes, serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Sketch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            let mut bytes = [0; SKETCH_LEN];
+            hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(&text), &mut bytes)
+                .map_err(serde::de::Error::custom)?;
+            bytes
+        } else {
+            serde_bytes_array::deserialize(deserializer)?
+        };
+        Ok(Self(bytes.map(u8::cast_signed)))
+    }
+}
+
+/// What the aggregator finds of one update's sketch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sketched {
+    /// The sketch.
+    pub sketch: Sketch,
+    /// Poseidon commitment to it.
+    pub commitment: Digest,
+    /// Root of the tree over the sums.
+    pub sums_root: Digest,
 }
 
 /// What a trainer says of its sketch.

@@ -8,10 +8,11 @@
 mod world;
 
 use convoke_protocol::factors::{ChainReveal, FACTOR_ONE};
-use convoke_protocol::ids::{Address, Amount, BlobHash, Millis, Role, RoundId};
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::{Notice, Order, PhaseName, RoundReport};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Effect, Event, Fault};
+use convoke_protocol::sketch::{Norm, SketchClaim};
 
 use self::world::{World, spec};
 
@@ -723,25 +724,86 @@ fn updates_that_trainers_committed_to_themselves_have_factors_and_no_pay() {
 fn a_round_of_refused_updates_only_still_settles() {
     let mut world = training(SCORED);
     all_send(&mut world);
-    let Some(Event::Filtered { mut verdicts, .. }) = world.answer.take() else {
+    world.answer_once().unwrap().unwrap();
+    (0..3).for_each(|index| world.claim(index).unwrap().unwrap());
+    let Some(Event::Filtered { mut verdicts }) = world.answer.take() else {
         panic!("nothing to filter");
     };
     for verdict in &mut verdicts {
         verdict.refusal = Some(Refusal::NoWork { ratio_ppm: 1 });
     }
-    let own_updates = 0;
-    world
-        .feed(Event::Filtered {
-            own_updates,
-            verdicts,
-        })
-        .unwrap();
+    world.feed(Event::Filtered { verdicts }).unwrap();
     assert_eq!(world.run.phase(), PhaseName::Validate);
     score(&mut world, 2);
     let report = settle(&mut world);
     assert_eq!((report.kept.len(), report.refused.len()), (0, 3));
     assert_eq!(world.paid, 0);
     assert_eq!(world.run.round(), RoundId(2));
+}
+
+#[test]
+fn sketches_are_asked_for_once_the_seed_is_drawn_and_waited_for_so_long() {
+    let mut world = training(SCORED);
+    all_send(&mut world);
+    assert!(world.claim(0).is_none(), "nobody was asked yet");
+    world.answer_once().unwrap().unwrap();
+    let order = told(&world, world.trainer(0)).pop().unwrap();
+    let Order::Sketch { clip_norm, .. } = *order else {
+        panic!("{order:?}");
+    };
+    assert_eq!(clip_norm, Norm::of(2.0), "the lower median of 1, 2 and 3");
+
+    let sketch = world.sketch(0).unwrap();
+    let changes: [fn(&mut SketchClaim); 6] = [
+        |c| c.task = TaskId(9),
+        |c| c.round = RoundId(9),
+        |c| c.attempt = 9,
+        |c| c.update = Digest([9; 32]),
+        |c| c.seed = Digest([9; 32]),
+        |c| c.clip_norm = Norm::of(9.0),
+    ];
+    for change in changes {
+        let mut other = sketch.clone();
+        change(&mut other);
+        let refused = world.feed_claim(0, other);
+        assert!(matches!(refused, Err(Fault::OtherSketch(_))), "{refused:?}");
+    }
+    // Another's claim.
+    assert!(world.feed_claim(1, sketch).is_err());
+    world.claim(0).unwrap().unwrap();
+    assert_eq!(world.claim(0), Some(Err(Fault::Unchanged)));
+
+    // Who comes back is asked again; who has claimed is not.
+    world.restart();
+    let before = world.effects.len();
+    (0..3).for_each(|index| world.join_trainer(index).unwrap());
+    let asked = world.effects[before..].iter().filter(|effect| {
+        matches!(
+            effect,
+            Effect::Tell {
+                order: Order::Sketch { .. },
+                ..
+            }
+        )
+    });
+    assert_eq!(asked.count(), 2);
+    world.claim(1).unwrap().unwrap();
+    assert!(world.answer.is_none(), "one is still waited for");
+    assert!(world.tick());
+    let claims = world.effects.iter().find_map(|effect| match effect {
+        Effect::Filter { updates, .. } => Some(
+            updates
+                .iter()
+                .map(|u| u.claim.is_some())
+                .collect::<Vec<_>>(),
+        ),
+        _ => None,
+    });
+    assert_eq!(claims, Some(vec![true, true, false]));
+    // From here on the comparison is the driver's, also after a kill.
+    world.restart();
+    assert!(matches!(world.answer, Some(Event::Filtered { .. })));
+    assert!(matches!(world.claim(2), Some(Err(Fault::WrongPhase(_)))));
 }
 
 /// At each place that waits for the chain: a restart demands the same again, and an attempt that
@@ -751,7 +813,7 @@ fn every_wait_for_the_chain_survives_a_kill_and_a_lost_attempt() {
     type Demand = fn(&Effect) -> bool;
     let places: [(usize, Demand); 6] = [
         (0, |e| matches!(e, Effect::OpenRound { after: 0, .. })),
-        (1, |e| matches!(e, Effect::Filter { attempt: 1, .. })),
+        (1, |e| matches!(e, Effect::Seal { attempt: 1, .. })),
         (2, |e| matches!(e, Effect::OpenReveal { attempt: 1, .. })),
         (3, |e| matches!(e, Effect::ReadScores { attempt: 1, .. })),
         (4, |e| matches!(e, Effect::Aggregate { .. })),

@@ -21,6 +21,7 @@ use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Event, Verdict};
 use convoke_protocol::scores::{CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::sketch::{Norm, SKETCH_LEN, SignedSketch, Sketch, SketchClaim, Sketched};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -42,7 +43,9 @@ fn update() -> SignedUpdate {
         round: ROUND,
         base: BASE,
         delta: DELTA,
+        delta_root: Digest([0xd5; 32]),
         delta_bytes: 4_096,
+        delta_norm: Norm::of(0.75),
         num_examples: 600,
         train_loss_micros: 512_345,
     };
@@ -80,6 +83,24 @@ fn candidate() -> Candidate {
     }
 }
 
+fn sketch() -> SignedSketch {
+    let domain = PayoutDomain {
+        chain_id: 31_337,
+        contract: B,
+    };
+    let claim = SketchClaim {
+        task: TaskId(7),
+        round: ROUND,
+        attempt: 2,
+        update: Digest([0x88; 32]),
+        seed: Digest([0x66; 32]),
+        clip_norm: Norm::of(0.75),
+        commitment: Digest([0x44; 32]),
+        sums_root: Digest([0x55; 32]),
+    };
+    claim.sign(&domain, &Wallet::from_bytes(&[1; 32]).unwrap())
+}
+
 fn reveal() -> SignedReveal {
     SignedReveal {
         attempt: 2,
@@ -102,6 +123,8 @@ fn report() -> RoundReport {
         round: ROUND,
         base: BASE,
         checkpoint: DELTA,
+        state: Some(BASE),
+        record: None,
         base_loss_micros: 700_001,
         base_accuracy_ppm: 812_500,
         kept: vec![kept],
@@ -129,6 +152,7 @@ fn node_messages() -> Vec<(&'static str, NodeMessage)> {
             },
         ),
         ("update", NodeMessage::Update(update())),
+        ("sketch", NodeMessage::Sketch(sketch())),
         (
             "commit_scores",
             NodeMessage::CommitScores {
@@ -195,6 +219,16 @@ fn orders() -> Vec<(&'static str, Order)> {
         ),
         ("update_stored", Order::UpdateStored { round }),
         ("update_refused", Order::UpdateRefused { round, refusal }),
+        (
+            "sketch",
+            Order::Sketch {
+                round,
+                attempt: 2,
+                delta: DELTA,
+                seed: Digest([0x66; 32]),
+                clip_norm: Norm::of(0.75),
+            },
+        ),
         (
             "score",
             Order::Score {
@@ -286,6 +320,7 @@ fn notices() -> Vec<(&'static str, Notice)> {
             Notice::RoundSettled {
                 round,
                 total: Amount(999),
+                record: BASE,
             },
         ),
         (
@@ -335,6 +370,15 @@ fn refusals() -> Vec<Refusal> {
             least_ppm: -10_000,
         },
         Refusal::NotEvaluable,
+        Refusal::WrongNorm {
+            claimed: Norm::of(1.0),
+            actual: Norm::of(2.0),
+        },
+        Refusal::WrongRoot {
+            claimed: Digest([1; 32]),
+            actual: Digest([2; 32]),
+        },
+        Refusal::WrongSketch,
     ]
 }
 
@@ -342,6 +386,11 @@ fn events() -> Vec<(&'static str, Event)> {
     let (trainer, validator, delta) = (A, B, DELTA);
     let verdict = |refusal| Verdict {
         trainer,
+        sketched: Some(Sketched {
+            sketch: Sketch([-3; SKETCH_LEN]),
+            commitment: Digest([0x44; 32]),
+            sums_root: Digest([0x55; 32]),
+        }),
         clip_ppm: 900_000,
         alignment: 5,
         refusal,
@@ -402,9 +451,16 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         (
+            "sealed",
+            Event::Sealed {
+                seed: Digest([0x66; 32]),
+                own_updates: vec![(A, Digest([0x77; 32]))],
+            },
+        ),
+        ("sketch_claimed", Event::SketchClaimed(sketch())),
+        (
             "filtered",
             Event::Filtered {
-                own_updates: 1,
                 verdicts: vec![verdict(None), verdict(Some(Refusal::NotEvaluable))],
             },
         ),
@@ -443,8 +499,14 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("validator_failed", Event::ValidatorFailed { validator }),
-        ("aggregated", Event::Aggregated { checkpoint: DELTA }),
-        ("result_recorded", Event::ResultRecorded),
+        (
+            "aggregated",
+            Event::Aggregated {
+                checkpoint: DELTA,
+                state: Some(BASE),
+            },
+        ),
+        ("result_recorded", Event::ResultRecorded { record: BASE }),
         ("closing_began", Event::ClosingBegan),
         ("task_closed", Event::TaskClosed),
     ]

@@ -6,6 +6,7 @@ use convoke_protocol::ids::{Amount, BlobHash, Digest, Millis, Role, RoundId, Tas
 use convoke_protocol::message::PhaseName;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::Event;
+use convoke_protocol::sketch::Norm;
 
 use crate::world::{TRAINERS, VALIDATORS, World, spec};
 
@@ -85,8 +86,24 @@ fn nudge(world: &mut World, how: u8) {
             let _ = world.commit(validator);
             let _ = world.reveal(validator);
         }
+        PhaseName::Filter if how >= 192 => wrong_sketch(world, how),
+        PhaseName::Filter if world.answer.is_none() => drop(world.claim(trainer)),
+        PhaseName::Filter => drop(world.answer_once()),
         _ => drop(world.answer()),
     }
+}
+
+fn wrong_sketch(world: &mut World, how: u8) {
+    let Some(mut claim) = world.sketch(how) else {
+        return;
+    };
+    match how % 4 {
+        0 => claim.attempt += 1,
+        1 => claim.seed = Digest([how; 32]),
+        2 => claim.clip_norm = Norm::of(f64::from(how)),
+        _ => claim.update = Digest([how; 32]),
+    }
+    let _ = world.feed_claim(how, claim);
 }
 
 fn corrupt_update(world: &mut World, how: u8) {
@@ -115,14 +132,18 @@ fn corrupt_update(world: &mut World, how: u8) {
 
 fn wrong_answer(world: &mut World, how: u8) {
     let event = match how % 10 {
-        0 => Event::Filtered {
-            own_updates: 0,
-            verdicts: vec![],
+        0 if how < 128 => Event::Filtered { verdicts: vec![] },
+        0 => Event::Sealed {
+            seed: Digest([how; 32]),
+            own_updates: vec![],
         },
         1 => Event::Aggregated {
             checkpoint: BlobHash([how; 32]),
+            state: None,
         },
-        2 => Event::ResultRecorded,
+        2 => Event::ResultRecorded {
+            record: BlobHash([how; 32]),
+        },
         3 => Event::TaskClosed,
         4 => Event::RevealOpened,
         5 => Event::ScoresRead {

@@ -9,8 +9,9 @@ use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::{Candidate, Notice, Order, PhaseName};
 use convoke_protocol::payout::PayoutDomain;
-use convoke_protocol::round::{Effect, Event, Fault, Run, Setup, Verdict};
+use convoke_protocol::round::{Comparand, Effect, Event, Fault, Run, Setup, Verdict};
 use convoke_protocol::scores::{self, CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::sketch::{Norm, SKETCH_LEN, Sketch, SketchClaim, Sketched};
 use convoke_protocol::task::TaskSpec;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 
@@ -51,7 +52,11 @@ pub(crate) struct World {
     /// How often the chain has opened the round under way.
     pub(crate) attempt: u16,
     /// Updates that the chain has beyond the aggregator's.
-    pub(crate) own_updates: u16,
+    pub(crate) own_updates: u8,
+    /// Who is committed to.
+    committed: Vec<(Address, Digest)>,
+    /// The claim that trainers were asked for last; update, commitment and root are their own.
+    asked: Option<SketchClaim>,
     /// Who revealed in the attempt under way.
     revealed: Vec<u8>,
     /// All effects so far.
@@ -92,6 +97,8 @@ impl World {
             updates: 0,
             attempt: 0,
             own_updates: 0,
+            committed: Vec::new(),
+            asked: None,
             revealed: Vec::new(),
             effects: Vec::new(),
             phases: Vec::new(),
@@ -159,10 +166,45 @@ impl World {
         })
     }
 
-    /// Answers what the driver was asked for last, if anything.
+    /// Answers what the driver was asked for last, if anything. Once the seed is drawn, the
+    /// trainers claim their sketches, and the comparison is answered too.
     pub(crate) fn answer(&mut self) -> Option<Result<(), Fault>> {
+        let sealed = matches!(self.answer, Some(Event::Sealed { .. }));
+        let outcome = self.answer_once()?;
+        if !sealed || outcome.is_err() {
+            return Some(outcome);
+        }
+        for index in 0..TRAINERS {
+            let _ = self.claim(index);
+        }
+        self.answer_once().or(Some(outcome))
+    }
+
+    /// Answers that and nothing else.
+    pub(crate) fn answer_once(&mut self) -> Option<Result<(), Fault>> {
         let answer = self.answer.take()?;
         Some(self.feed(answer))
+    }
+
+    /// What a trainer claims its sketch to be, if it was asked.
+    pub(crate) fn sketch(&self, index: u8) -> Option<SketchClaim> {
+        let trainer = self.trainer(index);
+        let (_, update) = self.committed.iter().find(|(t, _)| *t == trainer)?;
+        Some(SketchClaim {
+            update: *update,
+            ..self.asked.clone()?
+        })
+    }
+
+    pub(crate) fn claim(&mut self, index: u8) -> Option<Result<(), Fault>> {
+        let claim = self.sketch(index)?;
+        Some(self.feed_claim(index, claim))
+    }
+
+    pub(crate) fn feed_claim(&mut self, index: u8, claim: SketchClaim) -> Result<(), Fault> {
+        let wallet = &self.wallets[usize::from(index % TRAINERS)];
+        let signed = claim.sign(&self.run.setup().domain, wallet);
+        self.feed(Event::SketchClaimed(signed))
     }
 
     /// A delta of a trainer; other variants are other deltas.
@@ -182,7 +224,9 @@ impl World {
             round: self.run.round(),
             base: self.run.base(),
             delta: self.delta(index, variant),
+            delta_root: Digest([index; 32]),
             delta_bytes: BYTES,
+            delta_norm: Norm::of(1.0 + f64::from(index)),
             num_examples: 100 + u64::from(index),
             train_loss_micros: 500_000,
         }
@@ -368,7 +412,39 @@ impl World {
                 self.candidates.clone_from(candidates);
                 self.updates = *updates;
             }
+            Effect::Tell {
+                order:
+                    Order::Sketch {
+                        round,
+                        attempt,
+                        seed,
+                        clip_norm,
+                        ..
+                    },
+                ..
+            } => {
+                assert_eq!(*attempt, self.attempt, "an order about another attempt");
+                self.asked = Some(SketchClaim {
+                    task: self.run.setup().task,
+                    round: *round,
+                    attempt: *attempt,
+                    update: Digest::ZERO,
+                    seed: *seed,
+                    clip_norm: *clip_norm,
+                    commitment: Digest([1; 32]),
+                    sums_root: Digest([2; 32]),
+                });
+            }
             Effect::Announce(_) | Effect::Tell { .. } => {}
+            Effect::Seal { committed, .. } => {
+                self.committed.clone_from(committed);
+                self.asked = None;
+                let own = |index| (Address([index; 20]), Digest([index; 32]));
+                self.answer = Some(Event::Sealed {
+                    seed: keccak(&[b"seal", &self.now.0.to_le_bytes()]),
+                    own_updates: (0..self.own_updates).map(own).collect(),
+                });
+            }
             Effect::OpenRound { after, cohort, .. } => {
                 assert!(!cohort.is_empty(), "an empty cohort");
                 let pool = self.run.setup().spec.round_pool();
@@ -386,36 +462,42 @@ impl World {
                 let seed = keccak(&[&self.now.0.to_le_bytes()]);
                 self.answer = Some(Event::SeedDrawn { seed });
             }
-            Effect::Filter {
-                updates, committed, ..
-            } => {
+            Effect::Filter { updates, .. } => {
                 for update in updates {
-                    let (trainer, _) = committed[usize::from(update.index)];
-                    assert_eq!(trainer, update.trainer, "an update in another's place");
+                    let candidate = &update.candidate;
+                    let (trainer, _) = self.committed[usize::from(candidate.index)];
+                    assert_eq!(trainer, candidate.trainer, "an update in another's place");
                 }
-                let verdict = |update: &Candidate| Verdict {
-                    trainer: update.trainer,
+                let verdict = |update: &Comparand| Verdict {
+                    trainer: update.candidate.trainer,
+                    sketched: Some(Sketched {
+                        sketch: Sketch([3; SKETCH_LEN]),
+                        commitment: Digest([1; 32]),
+                        sums_root: Digest([2; 32]),
+                    }),
                     clip_ppm: 900_000,
-                    alignment: 1_000 + u64::from(update.trainer.0[0]),
+                    alignment: 1_000 + u64::from(update.candidate.trainer.0[0]),
                     refusal: None,
                 };
                 let verdicts = updates.iter().map(verdict).collect();
-                let own_updates = self.own_updates;
-                self.answer = Some(Event::Filtered {
-                    own_updates,
-                    verdicts,
-                });
+                self.answer = Some(Event::Filtered { verdicts });
             }
             Effect::Aggregate { round, base, .. } => {
                 let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
-                self.answer = Some(Event::Aggregated { checkpoint });
+                self.answer = Some(Event::Aggregated {
+                    checkpoint,
+                    state: None,
+                });
             }
             Effect::SubmitResult {
                 payouts,
                 factors,
                 reveals,
+                dossier,
                 ..
             } => {
+                assert_eq!(dossier.count(), factors.len(), "a factor for each update");
+                assert!(dossier.committed().eq(self.committed.iter().copied()));
                 let total: Amount = payouts.iter().map(|(_, amount)| *amount).sum();
                 let spec = &self.run.setup().spec;
                 let share = u128::from(spec.reward.trainers_bps);
@@ -423,7 +505,9 @@ impl World {
                 assert!(total <= share, "more than the trainers' share");
                 assert!(payouts.len() <= factors.len(), "more payouts than updates");
                 assert!(reveals.iter().all(|r| r.len() == factors.len()));
-                self.answer = Some(Event::ResultRecorded);
+                self.answer = Some(Event::ResultRecorded {
+                    record: BlobHash([0xbb; 32]),
+                });
                 self.paid = total.0;
             }
             Effect::CloseTask if self.run.setup().spec.cohort.validators_min > 0 => {

@@ -150,8 +150,12 @@ impl Commit {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::Aggregated { checkpoint } => {
-                let report = self.report(cx, *checkpoint);
+            Event::Aggregated { checkpoint, state } => {
+                for (candidate, _) in &self.kept {
+                    let entry = &mut cx.dossier.updates[usize::from(candidate.index)];
+                    entry.weight = candidate.num_examples;
+                }
+                let report = self.report(cx, *checkpoint, *state);
                 cx.announce(Notice::RoundCommitted(report.clone()));
                 let books = self.books.clone();
                 Ok(Some(Next::Phase(Phase::Settle(Settle::new(report, books)))))
@@ -160,12 +164,19 @@ impl Commit {
         }
     }
 
-    fn report(&mut self, cx: &Context<'_>, checkpoint: BlobHash) -> RoundReport {
+    fn report(
+        &mut self,
+        cx: &Context<'_>,
+        checkpoint: BlobHash,
+        state: Option<BlobHash>,
+    ) -> RoundReport {
         let record = std::mem::take(&mut self.record);
         RoundReport {
             round: cx.round,
             base: cx.base,
             checkpoint,
+            state,
+            record: None,
             base_loss_micros: self.base_loss_micros,
             base_accuracy_ppm: self.base_accuracy_ppm,
             kept: std::mem::take(&mut self.kept)

@@ -2,6 +2,8 @@
 
 use crate::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use crate::message::{Candidate, Notice, Order};
+use crate::record::Dossier;
+use crate::sketch::{Norm, SignedSketch};
 
 /// One thing for the driver to do. Those that name an event in return are idempotent: after a
 /// restart they may be demanded again.
@@ -30,9 +32,9 @@ pub enum Effect {
         /// The trainers, in the order drawn.
         cohort: Vec<Address>,
     },
-    /// Commit to the updates on chain, let it draw a seed, and compare the deltas with each other;
-    /// answer [`super::Event::Filtered`], or [`super::Event::RoundLost`].
-    Filter {
+    /// Commit to the updates on chain, and let it draw a seed; answer [`super::Event::Sealed`], or
+    /// [`super::Event::RoundLost`].
+    Seal {
         /// The round.
         round: RoundId,
         /// The attempt on chain.
@@ -40,8 +42,19 @@ pub enum Effect {
         /// Every update that arrived or was refused, in the order of their announcement: its
         /// trainer, and the struct hash of its header.
         committed: Vec<(Address, Digest)>,
-        /// Stored updates in the same order; alignment and clip are not set yet.
-        updates: Vec<Candidate>,
+    },
+    /// Compare the deltas with each other; answer [`super::Event::Filtered`].
+    Filter {
+        /// The round.
+        round: RoundId,
+        /// The attempt on chain.
+        attempt: u16,
+        /// The seed of the sketches.
+        seed: Digest,
+        /// The round's clipping norm.
+        clip_norm: Norm,
+        /// Stored updates in the order of their commitment.
+        updates: Vec<Comparand>,
     },
     /// Wait until validators may reveal on chain; answer [`super::Event::RevealOpened`], or
     /// [`super::Event::RoundLost`].
@@ -75,8 +88,14 @@ pub enum Effect {
         round: RoundId,
         /// The attempt on chain.
         attempt: u16,
-        /// The new checkpoint.
+        /// The checkpoint that the round started from.
+        base: BlobHash,
+        /// The new one.
         checkpoint: BlobHash,
+        /// The server optimizer's state that belongs to it.
+        state: Option<BlobHash>,
+        /// All that is known of the updates: what the proof is made of.
+        dossier: Box<Dossier>,
         /// The trainers' payouts: leaves of the payout tree, in order.
         payouts: Vec<(Address, Amount)>,
         /// The combined factor of each update.
@@ -90,4 +109,15 @@ pub enum Effect {
     /// Wait for the end of the closing evaluation, and have the rest refunded; answer
     /// [`super::Event::TaskClosed`].
     AwaitClosing,
+}
+
+/// An update to be compared with the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparand {
+    /// The update; alignment and clip are not set yet.
+    pub candidate: Candidate,
+    /// Its norm, as it was signed and checked.
+    pub norm: Norm,
+    /// What its trainer claims its sketch to be, if it did so in time.
+    pub claim: Option<SignedSketch>,
 }

@@ -6,6 +6,7 @@ use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, BlobHash, Digest, Role};
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
+use crate::sketch::{SignedSketch, Sketched};
 use crate::update::SignedUpdate;
 
 /// One event.
@@ -78,11 +79,18 @@ pub enum Event {
         /// What is wrong with it.
         refusal: Refusal,
     },
+    /// Answer to [`super::Effect::Seal`]: the chain holds the updates' root and has drawn the seed.
+    Sealed {
+        /// The seed of the sketches.
+        seed: Digest,
+        /// Updates that trainers committed to on chain themselves, in the chain's order: trainer,
+        /// and what it committed to.
+        own_updates: Vec<(Address, Digest)>,
+    },
+    /// A trainer says what its sketch is. The signature is checked here.
+    SketchClaimed(SignedSketch),
     /// Answer to [`super::Effect::Filter`]: one verdict for each update, in the same order.
     Filtered {
-        /// Updates that trainers committed to on chain themselves; their places are after the
-        /// aggregator's.
-        own_updates: u16,
         /// The verdicts.
         verdicts: Vec<Verdict>,
     },
@@ -120,9 +128,14 @@ pub enum Event {
     Aggregated {
         /// The new checkpoint.
         checkpoint: BlobHash,
+        /// The server optimizer's state that belongs to it, if it has one.
+        state: Option<BlobHash>,
     },
     /// Answer to [`super::Effect::SubmitResult`].
-    ResultRecorded,
+    ResultRecorded {
+        /// The blob of [`crate::record::RoundRecord`].
+        record: BlobHash,
+    },
     /// Answer to [`super::Effect::CloseTask`]: validators evaluate the outcome now.
     ClosingBegan,
     /// Answer to [`super::Effect::CloseTask`] and [`super::Effect::AwaitClosing`].
@@ -134,6 +147,8 @@ pub enum Event {
 pub struct Verdict {
     /// Whose.
     pub trainer: Address,
+    /// What its sketch is; nothing if its trainer's claim is another.
+    pub sketched: Option<Sketched>,
     /// Millionths that the delta is scaled by.
     pub clip_ppm: u32,
     /// Agreement with the other kept updates; 0 for refused ones.

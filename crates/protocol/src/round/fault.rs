@@ -58,6 +58,9 @@ pub enum Fault {
     /// The peer's: the reveal is not what was committed to, or not about these candidates.
     #[error("the scores of {0} are not those it committed to")]
     RevealMismatch(Address),
+    /// The peer's: the sketch is of another update, or under another seed or norm.
+    #[error("the sketch of {0} is not the one that was asked for")]
+    OtherSketch(Address),
     /// Ours: the driver's answer does not fit what was demanded.
     #[error("the driver's answer does not fit: {0}")]
     Driver(&'static str),

@@ -35,7 +35,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-pub use self::effect::Effect;
+pub use self::effect::{Comparand, Effect};
 pub use self::event::{Event, Verdict};
 pub use self::fault::Fault;
 pub use self::members::{MEMBERS_MAX, Member, Members};
@@ -44,7 +44,9 @@ use crate::identity::keccak;
 use crate::ids::{Address, Amount, BlobHash, Digest, Millis, RoundId, TaskId};
 use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
+use crate::record::Dossier;
 use crate::task::TaskSpec;
+use crate::update::UpdateHeader;
 
 /// Reports that are kept take at most so many bytes together, so that a welcome with all of
 /// them fits a message.
@@ -75,6 +77,8 @@ pub struct Run {
     round: RoundId,
     attempt: u32,
     opened: Opened,
+    /// The updates of the round under way, from the end of its training.
+    dossier: Dossier,
     base: BlobHash,
     phase: Phase,
     now: Millis,
@@ -113,7 +117,10 @@ enum Next {
     /// The same round again, from the start.
     Retry(String),
     /// The round is settled: the next one starts from this checkpoint.
-    Settled(BlobHash),
+    Settled {
+        checkpoint: BlobHash,
+        record: BlobHash,
+    },
 }
 
 /// What a phase may read, and where its effects go.
@@ -124,6 +131,7 @@ struct Context<'a> {
     base: BlobHash,
     attempt: u32,
     opened: Opened,
+    dossier: &'a mut Dossier,
     now: Millis,
     effects: &'a mut VecDeque<Effect>,
 }
@@ -151,6 +159,7 @@ impl Run {
             round: RoundId::FIRST,
             attempt: 1,
             opened: Opened::default(),
+            dossier: Dossier::default(),
             base: setup.initial,
             phase: Phase::Open(open::Open::new(now)),
             now,
@@ -232,12 +241,9 @@ impl Run {
         match &self.phase {
             Phase::Open(phase) => phase.deadline(&self.setup.spec, self.now),
             Phase::Train(phase) => phase.deadline(&self.setup.spec),
+            Phase::Filter(phase) => phase.deadline(),
             Phase::Validate(phase) => phase.deadline(),
-            Phase::Filter(_)
-            | Phase::Commit(_)
-            | Phase::Settle(_)
-            | Phase::Finished(_)
-            | Phase::Failed(_) => None,
+            Phase::Commit(_) | Phase::Settle(_) | Phase::Finished(_) | Phase::Failed(_) => None,
         }
     }
 
@@ -316,12 +322,15 @@ impl Run {
         matches!(&self.phase, Phase::Train(train) if train.expects(trainer, delta))
     }
 
-    /// Checkpoints that everyone may read: the first, the base, and those of the latest rounds.
-    pub fn checkpoints(&self) -> impl Iterator<Item = BlobHash> + '_ {
-        let known = self
-            .history
-            .iter()
-            .flat_map(|report| [report.base, report.checkpoint]);
+    /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
+    /// checkpoints, the server optimizer's states and the records.
+    pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
+        let of_round = |report: &RoundReport| {
+            let checkpoints = [report.base, report.checkpoint];
+            let others = [report.state, report.record];
+            checkpoints.into_iter().chain(others.into_iter().flatten())
+        };
+        let known = self.history.iter().flat_map(of_round);
         known.chain([self.setup.initial, self.base])
     }
 
@@ -343,6 +352,15 @@ impl Run {
         train.into_iter().flat_map(train::Train::awaited)
     }
 
+    /// The header that `trainer` announced in the round under way.
+    #[must_use]
+    pub fn announced(&self, trainer: Address) -> Option<&UpdateHeader> {
+        match &self.phase {
+            Phase::Train(train) => train.announced(trainer),
+            _ => None,
+        }
+    }
+
     /// A digest of the whole state: equal digests mean equal futures.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -354,7 +372,13 @@ impl Run {
             part(&self.members),
             part(&(round, attempt, self.opened, base, now)),
             part(&self.phase),
+            part(&(
+                self.dossier.seed,
+                self.dossier.clip_norm,
+                &self.dossier.own_updates,
+            )),
         ];
+        parts.extend(self.dossier.updates.iter().map(part));
         parts.extend(self.history.iter().map(part));
         let parts: Vec<&[u8]> = parts.iter().map(|digest| &digest.0[..]).collect();
         keccak(&parts)
@@ -369,7 +393,12 @@ impl Run {
                 self.enter(Phase::Train(train::Train::new(cohort, self.now)));
             }
             Next::Retry(reason) => self.retry(reason),
-            Next::Settled(checkpoint) => self.next_round(checkpoint),
+            Next::Settled { checkpoint, record } => {
+                if let Some(report) = self.history.back_mut() {
+                    report.record = Some(record);
+                }
+                self.next_round(checkpoint);
+            }
         }
     }
 
@@ -451,6 +480,7 @@ impl Run {
             base: self.base,
             attempt: self.attempt,
             opened: self.opened,
+            dossier: &mut self.dossier,
             now: self.now,
             effects: &mut self.effects,
         };

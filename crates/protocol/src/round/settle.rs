@@ -46,7 +46,10 @@ impl Settle {
         cx.demand(Effect::SubmitResult {
             round: cx.round,
             attempt: cx.opened.attempt,
+            base: self.report.base,
             checkpoint: self.report.checkpoint,
+            state: self.report.state,
+            dossier: Box::new(cx.dossier.clone()),
             payouts: self.payouts.clone(),
             factors: self.books.factors.clone(),
             reveals: self.books.reveals.clone(),
@@ -60,13 +63,16 @@ impl Settle {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::ResultRecorded => {
+            Event::ResultRecorded { record } => {
                 let total: Amount = self.payouts.iter().map(|(_, amount)| *amount).sum();
+                let record = *record;
                 cx.announce(Notice::RoundSettled {
                     round: cx.round,
                     total,
+                    record,
                 });
-                Ok(Some(Next::Settled(self.report.checkpoint)))
+                let checkpoint = self.report.checkpoint;
+                Ok(Some(Next::Settled { checkpoint, record }))
             }
             Event::RoundLost { reason } => Ok(Some(Next::Retry(reason.clone()))),
             _ => Err(Fault::WrongPhase(PhaseName::Settle)),

@@ -10,9 +10,10 @@ use super::open::seconds;
 use super::{Context, Event, Fault, Next, Phase};
 use crate::ids::{Address, BlobHash, Millis, Role};
 use crate::message::{Candidate, Notice, Order, PhaseName};
+use crate::record::{Dossier, RecordedUpdate};
 use crate::refusal::Refusal;
 use crate::task::{TaskSpec, quorum};
-use crate::update::SignedUpdate;
+use crate::update::{SignedUpdate, UpdateHeader};
 
 /// Progress that renews a deadline by less than this is not worth an event in the log.
 const PROGRESS_STEP_MS: u64 = 1_000;
@@ -25,7 +26,7 @@ pub(super) struct Train {
     alive: BTreeMap<Address, Millis>,
     slots: BTreeMap<Address, Slot>,
     /// Commitments so far: the order decides who copied whom.
-    announced: u32,
+    announcements: u32,
     quorum_since: Option<Millis>,
 }
 
@@ -51,7 +52,7 @@ impl Train {
             started: now,
             alive,
             slots: BTreeMap::new(),
-            announced: 0,
+            announcements: 0,
             quorum_since: None,
         }
     }
@@ -104,6 +105,10 @@ impl Train {
 
     pub(super) fn expects(&self, trainer: Address, delta: &BlobHash) -> bool {
         self.waiting(trainer, delta).is_ok()
+    }
+
+    pub(super) fn announced(&self, trainer: Address) -> Option<&UpdateHeader> {
+        self.slots.get(&trainer).map(|slot| &slot.update.header)
     }
 
     /// Announced and not arrived.
@@ -228,11 +233,11 @@ impl Train {
             return Ok(());
         }
         let slot = Slot {
-            order: self.announced,
+            order: self.announcements,
             update: update.clone(),
             state: State::Announced,
         };
-        self.announced += 1;
+        self.announcements += 1;
         self.slots.insert(trainer, slot);
         self.alive.insert(trainer, cx.now);
         match flaw(cx, update) {
@@ -343,7 +348,7 @@ impl Train {
         });
     }
 
-    fn close_if_done(&mut self, cx: &Context<'_>) -> Option<Next> {
+    fn close_if_done(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let spec = &cx.setup.spec;
         let due = self
             .deadline(spec)
@@ -359,25 +364,35 @@ impl Train {
             );
             return Some(Next::Retry(reason));
         }
-        Some(Next::Phase(Phase::Filter(self.filter(spec))))
+        let filter = self.filter(spec, cx.dossier);
+        Some(Next::Phase(Phase::Filter(filter)))
     }
 
-    fn filter(&mut self, spec: &TaskSpec) -> Filter {
+    /// Opens the round's dossier with all that was announced and decided on.
+    fn filter(&mut self, spec: &TaskSpec, dossier: &mut Dossier) -> Filter {
         let absent = self.undecided().collect();
         let mut slots: Vec<_> = std::mem::take(&mut self.slots).into_iter().collect();
         slots.sort_by_key(|(_, slot)| slot.order);
-        let (mut committed, mut updates, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        *dossier = Dossier::default();
+        let (mut updates, mut refused) = (Vec::new(), Vec::new());
         for (trainer, slot) in slots {
             // The cohort has at most 256 members, so the place fits.
-            let index = u16::try_from(committed.len()).unwrap_or(u16::MAX);
-            match slot.state {
-                State::Stored => updates.push(candidate(trainer, &slot.update, index, spec)),
-                State::Refused(refusal) => refused.push((trainer, refusal)),
+            let index = u16::try_from(dossier.updates.len()).unwrap_or(u16::MAX);
+            let refusal = match slot.state {
+                State::Stored => {
+                    updates.push(candidate(trainer, &slot.update, index, spec));
+                    None
+                }
+                State::Refused(refusal) => {
+                    refused.push((trainer, refusal.clone()));
+                    Some(refusal)
+                }
                 State::Announced => continue,
-            }
-            committed.push((trainer, slot.update.header.struct_hash()));
+            };
+            let entry = RecordedUpdate::new(slot.update, refusal);
+            dossier.updates.push(entry);
         }
-        Filter::new(committed, updates, refused, absent)
+        Filter::new(updates, refused, absent)
     }
 
     fn undecided(&self) -> impl Iterator<Item = Address> + '_ {

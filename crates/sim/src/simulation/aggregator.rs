@@ -6,7 +6,8 @@ use convoke_protocol::codec;
 use convoke_protocol::ids::{Address, BlobHash, Millis};
 use convoke_protocol::message::{Candidate, NodeMessage, Order};
 use convoke_protocol::refusal::Refusal;
-use convoke_protocol::round::{Effect, Event, Run, Setup, Verdict};
+use convoke_protocol::round::{Comparand, Effect, Event, Run, Setup, Verdict};
+use convoke_protocol::sketch::Norm;
 
 use super::chain::{Chain, Submission};
 use super::nodes::{Blobs, Parcel};
@@ -89,6 +90,7 @@ impl Aggregator {
                 salt,
                 reveal,
             }),
+            Parcel::Message(NodeMessage::Sketch(claim)) => Some(Event::SketchClaimed(claim)),
             Parcel::Message(_) => None,
             Parcel::Delta(values) => self.store(from, values),
         }
@@ -130,8 +132,11 @@ impl Aggregator {
                     let pool = self.run.setup().spec.round_pool();
                     self.chain.open(round, after, pool)
                 }
+                Effect::Seal { .. } => Event::Sealed {
+                    seed: self.run.digest(),
+                    own_updates: Vec::new(),
+                },
                 Effect::Filter { updates, .. } => Event::Filtered {
-                    own_updates: 0,
                     verdicts: self.filter(&updates),
                 },
                 Effect::OpenReveal { round, .. } => match self.chain.scores(round).len() {
@@ -147,6 +152,7 @@ impl Aggregator {
                 }
                 Effect::Aggregate { base, kept, .. } => Event::Aggregated {
                     checkpoint: self.step(base, &kept),
+                    state: None,
                 },
                 Effect::SubmitResult {
                     round,
@@ -163,7 +169,9 @@ impl Aggregator {
                     };
                     let setup = self.run.setup();
                     self.chain.settle(setup, round, attempt, &result);
-                    Event::ResultRecorded
+                    Event::ResultRecorded {
+                        record: BlobHash::ZERO,
+                    }
                 }
                 Effect::CloseTask => Event::ClosingBegan,
                 Effect::AwaitClosing => Event::TaskClosed,
@@ -174,18 +182,17 @@ impl Aggregator {
     }
 
     /// Keeps all, clipped to the median norm. Here only the validators find adversaries.
-    fn filter(&self, updates: &[Candidate]) -> Vec<Verdict> {
-        let delta = |update: &Candidate| &self.blobs[&update.delta];
-        let mut norms: Vec<f64> = updates.iter().map(|u| problem::norm(delta(u))).collect();
-        norms.sort_by(f64::total_cmp);
-        let median = norms.get(norms.len() / 2).copied().unwrap_or_default();
-        let scale = |u: &Candidate| (median / problem::norm(delta(u)).max(1e-30)).min(1.0);
+    fn filter(&self, updates: &[Comparand]) -> Vec<Verdict> {
+        let delta = |update: &Comparand| &self.blobs[&update.candidate.delta];
+        let clip = Norm::clipping(updates.iter().map(|u| u.norm)).value();
+        let scale = |u: &Comparand| (clip / u.norm.value().max(1e-30)).min(1.0);
         let mut sum = vec![0.0; problem::DIMENSIONS];
         for update in updates {
             sum = problem::plus(&sum, scale(update), delta(update));
         }
-        let verdict = |update: &Candidate| Verdict {
-            trainer: update.trainer,
+        let verdict = |update: &Comparand| Verdict {
+            trainer: update.candidate.trainer,
+            sketched: None,
             clip_ppm: (scale(update) * 1e6) as u32,
             // A negative agreement casts to nothing.
             alignment: (problem::dot(delta(update), &sum) * scale(update) * 1e6) as u64,

@@ -367,7 +367,7 @@ impl World {
         for action in actions {
             match action {
                 Action::Answer(mut event) => {
-                    let of_chain = matches!(event, Event::Filtered { .. } | Event::RevealOpened);
+                    let of_chain = matches!(event, Event::Sealed { .. } | Event::RevealOpened);
                     if of_chain && self.links.chance(self.sim.lost_attempts) {
                         self.lost_attempts += 1;
                         event = Event::RoundLost {

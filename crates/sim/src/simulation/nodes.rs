@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use convoke_protocol::factors::{AttemptId, SignedReveal};
 use convoke_protocol::held_out;
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::ids::{BlobHash, Digest, Role, RoundId, TaskId};
 use convoke_protocol::message::{Candidate, NodeMessage, Order};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::scores::{self, CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::sketch::{Norm, SketchClaim};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 
 use super::problem::{self, Examples};
@@ -79,6 +80,28 @@ impl Node {
                 let (_, _, delta) = self.sent.get(round)?;
                 Some(Parcel::Delta(delta.clone()))
             }
+            Order::Sketch {
+                round,
+                attempt,
+                seed,
+                clip_norm,
+                ..
+            } => {
+                let (_, update, _) = self.sent.get(round)?;
+                // What the sketch is does not matter here: nothing is proven in a simulation.
+                let claim = SketchClaim {
+                    task: TaskId(1),
+                    round: *round,
+                    attempt: *attempt,
+                    update: update.header.struct_hash(),
+                    seed: *seed,
+                    clip_norm: *clip_norm,
+                    commitment: Digest::ZERO,
+                    sums_root: Digest::ZERO,
+                };
+                let signed = claim.sign(domain, &self.wallet);
+                Some(Parcel::Message(NodeMessage::Sketch(signed)))
+            }
             Order::Score {
                 round,
                 attempt,
@@ -148,7 +171,9 @@ impl Node {
             round,
             base,
             delta: problem::blob(&delta),
+            delta_root: Digest::ZERO,
             delta_bytes: 4 * delta.len() as u64,
+            delta_norm: Norm::of(problem::norm(&delta)),
             num_examples: self.examples.count(),
             train_loss_micros: 0,
         };
