@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-
 import {IPenaltyManager} from "./interfaces/IPenaltyManager.sol";
 import {IRoundManager} from "./interfaces/IRoundManager.sol";
 import {IStakeManager, IStakeManagerTypes} from "./interfaces/IStakeManager.sol";
 import {ITaskManager, ITaskManagerTypes} from "./interfaces/ITaskManager.sol";
+import {TypedData} from "./libraries/TypedData.sol";
 
 // What static analysis points at, and why it stays:
 // - unused-return: some views answer more than one question;
@@ -19,13 +18,6 @@ contract PenaltyManager is IPenaltyManager {
     uint8 private constant ROLE_TRAINER = 0;
     uint8 private constant ROLE_VALIDATOR = 1;
 
-    bytes32 private constant DOMAIN_TYPE = keccak256(
-        "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-    );
-    bytes32 private constant UPDATE_TYPE = keccak256(
-        "Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,"
-        "uint256 deltaBytes,uint256 numExamples,uint256 trainLossMicros)"
-    );
     bytes32 private constant REVEAL_TYPE = keccak256(
         "Reveal(uint256 task,uint256 round,uint256 attempt,bytes factors,bytes32 salt)"
     );
@@ -55,14 +47,14 @@ contract PenaltyManager is IPenaltyManager {
         if (
             first.task != second.task || first.round != second.round || first.base != second.base
         ) revert DifferentRounds();
-        bytes32 firstHash = _updateHash(first);
-        bytes32 secondHash = _updateHash(second);
+        bytes32 firstHash = TypedData.hash(first);
+        bytes32 secondHash = TypedData.hash(second);
         if (firstHash == secondHash) revert SameUpdate(firstHash);
         address trainer = _signer(firstHash, firstSignature);
         address other = _signer(secondHash, secondSignature);
         if (trainer != other) revert DifferentSigners(trainer, other);
         (uint64 task, uint32 round) = _openedRound(first.task, first.round);
-        bytes32 fault = keccak256(abi.encode(UPDATE_TYPE, task, round, trainer));
+        bytes32 fault = keccak256(abi.encode(TypedData.UPDATE_TYPE, task, round, trainer));
         taken = _punish(fault, task, trainer, ROLE_TRAINER);
         emit EquivocationPunished(task, round, trainer, taken);
     }
@@ -124,24 +116,7 @@ contract PenaltyManager is IPenaltyManager {
     }
 
     function _signer(bytes32 structHash, bytes calldata signature) private view returns (address) {
-        (address signer, ECDSA.RecoverError failure,) =
-            ECDSA.tryRecoverCalldata(_digest(structHash), signature);
-        if (failure != ECDSA.RecoverError.NoError) revert InvalidSignature();
-        return signer;
-    }
-
-    /// @dev The domain is hashed each time: after a fork of the chain it is another one.
-    function _digest(bytes32 structHash) private view returns (bytes32) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                DOMAIN_TYPE, keccak256("Convoke"), keccak256("1"), block.chainid, taskManager
-            )
-        );
-        return keccak256(abi.encodePacked(hex"1901", domain, structHash));
-    }
-
-    function _updateHash(Update calldata update) private pure returns (bytes32) {
-        return keccak256(abi.encode(UPDATE_TYPE, update));
+        return TypedData.signer(address(taskManager), structHash, signature);
     }
 
     function _revealHash(Reveal calldata reveal) private pure returns (bytes32) {

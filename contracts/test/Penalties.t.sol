@@ -10,8 +10,8 @@ import {vm} from "./helpers/Vm.sol";
 /// @notice EIP-712 as the Rust side has it, written once more.
 library Typed {
     bytes32 internal constant UPDATE = keccak256(
-        "Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,"
-        "uint256 deltaBytes,uint256 numExamples,uint256 trainLossMicros)"
+        "Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,bytes32 deltaRoot,"
+        "uint256 deltaBytes,uint256 deltaNorm,uint256 numExamples,uint256 trainLossMicros)"
     );
     bytes32 internal constant REVEAL = keccak256(
         "Reveal(uint256 task,uint256 round,uint256 attempt,bytes factors,bytes32 salt)"
@@ -25,7 +25,9 @@ library Typed {
                 u.round,
                 u.base,
                 u.delta,
+                u.deltaRoot,
                 u.deltaBytes,
+                u.deltaNorm,
                 u.numExamples,
                 u.trainLossMicros
             )
@@ -65,9 +67,9 @@ contract PenaltiesTest is StakeTest, IPenaltyManagerTypes, IPenaltyManagerEvents
     uint256 private constant ORDER =
         0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
     bytes32 private constant FROZEN_HASH =
-        0xc3a571d60d9e5d1eb43624baff9a680955e61f89c97314fec032822c99b2b250;
+        0xd254f3ab2631ae61ec5a77ef669364a8aedc3c670036c6fa99719f4a6ee1cec6;
     bytes32 private constant FROZEN_DIGEST =
-        0x35810ba1f8a2722c9ed9ba660479ad3e4e26682c8f2a79270b7a9b515691e140;
+        0x9849a7e0058f3712199c21b416b2bafd4046885aed0e4117119c5867f3af2d1e;
     uint32 private constant ROUND = 2;
     uint16 private constant ATTEMPT = 1;
     uint128 private constant OWN = 10_000;
@@ -228,12 +230,15 @@ contract PenaltiesTest is StakeTest, IPenaltyManagerTypes, IPenaltyManagerEvents
         if (mask == 0) mask = 1;
         Update memory first = update(1);
         bytes memory signature = sign(KEY, Typed.hash(first));
-        field %= 4;
+        field %= 6;
+        if (field == 5) first.deltaRoot ^= bytes32(mask);
+        if (field == 4) first.deltaNorm ^= mask;
         if (field == 1) first.delta ^= bytes32(mask);
         if (field == 2) first.deltaBytes ^= mask;
         if (field == 3) first.numExamples ^= mask;
         if (field == 0) first.trainLossMicros ^= mask;
-        Update memory second = Update(TASK, ROUND, first.base, bytes32("other"), 8, 9, 10);
+        Update memory second =
+            Update(TASK, ROUND, first.base, bytes32("other"), "root", 8, 9, 10, 11);
         expectNotHers(first, signature, second, sign(KEY, Typed.hash(second)));
     }
 
@@ -243,7 +248,9 @@ contract PenaltiesTest is StakeTest, IPenaltyManagerTypes, IPenaltyManagerEvents
         deposit(account, TRAINER, OWN);
         if (mask == 0) mask = 1;
         Update memory second = update(1);
-        field %= 4;
+        field %= 6;
+        if (field == 5) second.deltaRoot ^= bytes32(mask);
+        if (field == 4) second.deltaNorm ^= mask;
         if (field == 1) second.delta ^= bytes32(mask);
         if (field == 2) second.deltaBytes ^= mask;
         if (field == 3) second.numExamples ^= mask;
@@ -258,7 +265,9 @@ contract PenaltiesTest is StakeTest, IPenaltyManagerTypes, IPenaltyManagerEvents
             round: 2,
             base: repeated(3),
             delta: repeated(4),
+            deltaRoot: repeated(5),
             deltaBytes: 5,
+            deltaNorm: 0x3f000000,
             numExamples: 6,
             trainLossMicros: 7
         });
@@ -353,7 +362,7 @@ contract PenaltiesTest is StakeTest, IPenaltyManagerTypes, IPenaltyManagerEvents
     }
 
     function updateOf(uint32 round, uint256 delta) private pure returns (Update memory) {
-        return Update(TASK, round, bytes32("base"), bytes32(delta), 5, 6, 7);
+        return Update(TASK, round, bytes32("base"), bytes32(delta), "root", 5, 6, 7, 8);
     }
 
     function reveal(uint8 factor) private pure returns (Reveal memory) {

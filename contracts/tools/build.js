@@ -15,6 +15,8 @@ const CONTRACTS = {
   TaskManager: "src/TaskManager.sol",
   RoundManager: "src/RoundManager.sol",
   PenaltyManager: "src/PenaltyManager.sol",
+  Groth16Verifier: "src/Groth16Verifier.sol",
+  RoundProofVerifier: "src/RoundProofVerifier.sol",
   UncheckedVerifier: "src/UncheckedVerifier.sol",
   Settlement: "src/libraries/Settlement.sol",
   TimelockController: "@openzeppelin/contracts/governance/TimelockController.sol",

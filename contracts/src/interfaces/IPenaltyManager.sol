@@ -32,7 +32,11 @@ interface IPenaltyManagerTypes {
         uint256 round;
         bytes32 base;
         bytes32 delta;
+        /// Root of the tree over the delta's chunks.
+        bytes32 deltaRoot;
         uint256 deltaBytes;
+        /// Bits of the delta's Euclidean norm: a positive normal IEEE 754 binary32, or 0.
+        uint256 deltaNorm;
         uint256 numExamples;
         uint256 trainLossMicros;
     }

@@ -502,11 +502,11 @@ contract Actors is Base {
 
     function punishTrainer(uint64 id, uint32 round, uint256 seed) private {
         uint256 key = KEYS + seed % TRAINERS;
-        Penalties.Update memory first = Penalties.Update(id, round, 0, "a", 1, 1, 1);
-        Penalties.Update memory second = Penalties.Update(id, round, 0, "b", 1, 1, 1);
+        Penalties.Update memory first = Penalties.Update(id, round, 0, "a", 0, 1, 1, 1, 1);
+        Penalties.Update memory second = Penalties.Update(id, round, 0, "b", 0, 1, 1, 1, 1);
         bytes32 kind = keccak256(
-            "Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,uint256 deltaBytes,"
-            "uint256 numExamples,uint256 trainLossMicros)"
+            "Update(uint256 task,uint256 round,bytes32 base,bytes32 delta,bytes32 deltaRoot,"
+            "uint256 deltaBytes,uint256 deltaNorm,uint256 numExamples,uint256 trainLossMicros)"
         );
         penalties.punishEquivocation(
             first,
