@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use convoke_protocol::ids::BlobHash;
 use convoke_protocol::message::Candidate;
+use convoke_sketch::{ChunkBuffer, TensorFile, chunk_range};
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
 
-use crate::delta_file::{ChunkBuffer, TensorFile, chunk_range};
 use crate::error::AggregatorError;
 use crate::filter::CLIP_ONE_PPM;
 use crate::rules::AggregationRule;
@@ -34,22 +34,36 @@ pub struct Step<'a> {
     pub rule: &'a dyn AggregationRule,
     /// Applies it.
     pub optimizer: SgdMomentum,
-    /// Where the new checkpoint goes, under its hash in hex, and the momentum beside it.
+    /// Where the new checkpoint and the momentum go, each under its hash in hex.
     pub out_dir: &'a Path,
 }
 
-/// Takes the step: hash and path of the new checkpoint, which is on disk when this returns.
+/// What a step led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stepped {
+    /// The new checkpoint.
+    pub checkpoint: BlobHash,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The momentum that belongs to it, if there is any.
+    pub state: Option<BlobHash>,
+}
+
+/// Takes the step; its files are on disk when this returns.
 ///
-/// Taking the same step again gives the same bytes, whatever the number of threads: the
-/// momentum is kept by the hash of the checkpoint it belongs to. Without updates the base is
-/// the result. Memory is 2¹⁴ values × updates for each thread, whatever the model.
+/// Taking the same step again gives the same bytes, whatever the number of threads: which momentum
+/// belongs to a checkpoint is kept by the checkpoint's hash. Without updates the base is the result. Memory is 2¹⁴ values × updates for each thread, whatever the model.
 ///
 /// # Errors
 /// If a file cannot be read or written, has another layout than the base, or the new
 /// checkpoint would not be finite.
-pub fn aggregate_step(step: &Step<'_>) -> Result<(BlobHash, PathBuf), AggregatorError> {
+pub fn aggregate_step(step: &Step<'_>) -> Result<Stepped, AggregatorError> {
     if step.kept.is_empty() {
-        return Ok((step.base, step.base_path.to_owned()));
+        return Ok(Stepped {
+            checkpoint: step.base,
+            path: step.base_path.to_owned(),
+            state: state_of(step.out_dir, &step.base)?,
+        });
     }
     remove_leftovers(step.out_dir)?;
     let inputs = Inputs::open(step)?;
@@ -79,19 +93,46 @@ pub fn aggregate_step(step: &Step<'_>) -> Result<(BlobHash, PathBuf), Aggregator
     let (hash, checkpoint) = checkpoint.finish()?;
     if let Some(momentum) = momentum.filter(|_| hash != step.base) {
         // Before the checkpoint: whoever sees that finds its momentum too.
-        let (_, file) = momentum.finish()?;
-        persist(file, &momentum_path(step.out_dir, &hash))?;
+        let (state, file) = momentum.finish()?;
+        persist(file, &step.out_dir.join(state.to_file_name()))?;
+        let mut name = temporary(step.out_dir)?;
+        name.write_all(state.to_string().as_bytes())
+            .map_err(AggregatorError::file(name.path()))?;
+        persist(name, &state_name_path(step.out_dir, &hash))?;
     }
     let path = step.out_dir.join(hash.to_file_name());
     persist(checkpoint, &path)?;
-    Ok((hash, path))
+    Ok(Stepped {
+        checkpoint: hash,
+        path,
+        state: state_of(step.out_dir, &hash)?,
+    })
 }
 
-/// Where the momentum that belongs to a checkpoint is kept. It may go when the checkpoint after
-/// it is settled.
-#[must_use]
-pub fn momentum_path(dir: &Path, checkpoint: &BlobHash) -> PathBuf {
+/// The momentum that belongs to a checkpoint, if there is any: the name of a blob beside it.
+///
+/// # Errors
+/// If what is there cannot be read.
+pub fn state_of(dir: &Path, checkpoint: &BlobHash) -> Result<Option<BlobHash>, AggregatorError> {
+    let path = state_name_path(dir, checkpoint);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(AggregatorError::file(&path))?,
+    };
+    let name = text.parse().map_err(std::io::Error::other);
+    name.map(Some).map_err(AggregatorError::file(&path))
+}
+
+/// The file that names the momentum of a checkpoint.
+fn state_name_path(dir: &Path, checkpoint: &BlobHash) -> PathBuf {
     dir.join(format!("{}.momentum", checkpoint.to_file_name()))
+}
+
+fn temporary(dir: &Path) -> Result<NamedTempFile, AggregatorError> {
+    tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(dir)
+        .map_err(AggregatorError::file(dir))
 }
 
 /// The files of a step.
@@ -114,10 +155,13 @@ impl Inputs {
             .iter()
             .map(|(_, path)| open(path))
             .collect::<Result<_, _>>()?;
-        let momentum = momentum_path(step.out_dir, &step.base);
-        let momentum = match step.optimizer.has_state() && momentum.exists() {
-            true => Some(open(&momentum)?),
+        let state = match step.optimizer.has_state() {
+            true => state_of(step.out_dir, &step.base)?,
             false => None,
+        };
+        let momentum = match state {
+            Some(state) => Some(open(&step.out_dir.join(state.to_file_name()))?),
+            None => None,
         };
         let clip = |c: &Candidate| (f64::from(c.clip_ppm) / f64::from(CLIP_ONE_PPM)) as f32;
         let candidates = || step.kept.iter().map(|(candidate, _)| candidate);
@@ -202,12 +246,8 @@ struct Output {
 
 impl Output {
     fn create(dir: &Path, header: &[u8]) -> Result<Self, AggregatorError> {
-        let file = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(dir)
-            .map_err(AggregatorError::file(dir))?;
         let mut output = Self {
-            file,
+            file: temporary(dir)?,
             hasher: blake3::Hasher::new(),
             bytes: header.to_vec(),
         };
@@ -267,8 +307,9 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<(), AggregatorError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use convoke_sketch::Layout;
+
     use super::*;
-    use crate::delta_file::Layout;
     use crate::rules::{CoordinateMedian, FedAvg, all};
     use crate::testing::{model, normal, put, update};
 
@@ -333,7 +374,12 @@ mod tests {
             candidate.num_examples = 100 * (index as u64 + 1);
             candidate.clip_ppm = 1_000_000 - 250_000 * index as u32;
         }
-        let (hash, path) = aggregate_step(&bench.step(&FedAvg, ADD)).unwrap();
+        let Stepped {
+            checkpoint: hash,
+            path,
+            state,
+        } = aggregate_step(&bench.step(&FedAvg, ADD)).unwrap();
+        assert_eq!(state, None);
         let (new, base) = (values(&path), values(&bench.base.1));
         let deltas: Vec<_> = bench.kept.iter().map(|(_, path)| values(path)).collect();
         for (index, new) in new.iter().enumerate() {
@@ -363,7 +409,7 @@ mod tests {
             let hash = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let step = bench.step(rule, HEAVY);
-                pool.unwrap().install(|| aggregate_step(&step).unwrap().0)
+                pool.unwrap().install(|| aggregate_step(&step).unwrap().checkpoint)
             };
             let one = hash(1);
             assert_eq!(one, hash(2), "{}", rule.name());
@@ -375,7 +421,7 @@ mod tests {
     fn without_updates_the_base_stays() {
         let bench = Bench::of(100, 0);
         let result = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
-        assert_eq!(result, bench.base);
+        assert_eq!((result.checkpoint, result.path), bench.base);
         assert_eq!(bench.file_names().len(), 1);
     }
 
@@ -384,11 +430,17 @@ mod tests {
         let mut bench = Bench::of(300, 2);
         let first = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
         assert_eq!(first, aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap());
-        let base = std::mem::replace(&mut bench.base, first.clone());
+        let state = |stepped: &Stepped| bench.dir.path().join(stepped.state.unwrap().to_file_name());
+        let (before, after) = (values(&bench.base.1), values(&first.path));
+        for ((x, v), y) in before.iter().zip(values(&state(&first))).zip(&after) {
+            assert_eq!((f64::from(*x) + HEAVY.server_lr * f64::from(v)) as f32, *y);
+        }
+        let next = (first.checkpoint, first.path.clone());
+        let base = std::mem::replace(&mut bench.base, next);
         let second = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
         assert_eq!(second, aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap());
         // Equal deltas twice: v = d, then 1.9 d.
-        let (base, first, second) = (values(&base.1), values(&first.1), values(&second.1));
+        let (base, first, second) = (values(&base.1), values(&first.path), values(&second.path));
         for ((base, first), second) in base.iter().zip(&first).zip(&second) {
             assert!((1.9 * (first - base) - (second - first)).abs() < 1e-5);
         }
@@ -408,7 +460,7 @@ mod tests {
         bench.kept[1] = update(bench.dir.path(), 9, &normal(3, 101));
         let error = aggregate_step(&bench.step(&CoordinateMedian, ADD)).unwrap_err();
         assert!(
-            matches!(error, AggregatorError::Malformed { .. }),
+            matches!(error, AggregatorError::Sketch(_)),
             "{error}"
         );
         assert_eq!(bench.file_names().len(), 4);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
 use convoke_protocol::codec::CodecError;
-use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, TaskId};
-use convoke_protocol::refusal::Refusal;
+use convoke_proofs::error::ProofError;
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use convoke_protocol::task::TaskFileError;
+use convoke_sketch::SketchError;
 use convoke_transport::TransportError;
 
 /// Everything that ends an aggregator, or a step of it.
@@ -23,22 +24,42 @@ pub enum AggregatorError {
         /// What the system says.
         source: io::Error,
     },
-    /// Our configuration, or a peer's blob: not a safetensors file of f32 tensors.
-    #[error("{} is not a model of f32 tensors: {reason}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
+    /// Our disk: a checkpoint or delta cannot be read, or is not one any more.
+    #[error(transparent)]
+    Sketch(#[from] SketchError),
+    /// Our configuration, or our bug: a round cannot be proven.
+    #[error("cannot prove the round: {0}")]
+    Proof(#[from] ProofError),
+    /// Our configuration: the keys for proofs are not those that the chain verifies with.
+    #[error(
+        "no keys in {} for the chain's verifier of {slots} updates, which is of circuit {circuit}: {reason}",
+        folder.display()
+    )]
+    NoKeys {
+        /// Where they were looked for.
+        folder: PathBuf,
+        /// Updates that the circuit has room for.
+        slots: u16,
+        /// Hash of the circuit.
+        circuit: Digest,
+        /// What is wrong.
         reason: String,
     },
-    /// Our disk: a delta that was sound when it arrived is not any more.
-    #[error("{} has changed since it was checked: {refusal}", path.display())]
-    Changed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it now.
-        refusal: Refusal,
+    /// Our configuration: no circuit on chain is large enough.
+    #[error(
+        "rounds of task {task} may have {needed} trainers, the chain verifies proofs for at most {most}"
+    )]
+    TooManyTrainers {
+        /// The task.
+        task: TaskId,
+        /// Trainers of a round at most.
+        needed: u32,
+        /// Room of the largest circuit.
+        most: u16,
     },
+    /// Our bug: the round machine and the proof disagree on the pay.
+    #[error("round {0}: what is to be paid is not what can be proven")]
+    OtherPayouts(RoundId),
     /// Our configuration: the step leaves the range of f32.
     #[error(
         "the new checkpoint's value {index} would be {value}; lower aggregation.server_lr or server_momentum"

@@ -1,13 +1,11 @@
 //! Rounds, outlier filter, aggregation rules, server optimizers and contribution scores of Convoke.
 
 pub mod aggregate;
-pub mod delta_file;
 pub mod error;
 pub mod filter;
 pub mod rules;
 pub mod server_optimizer;
 pub mod service;
-pub mod sketch;
 pub mod store;
 #[cfg(test)]
 mod testing;
