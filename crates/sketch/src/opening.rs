@@ -1,0 +1,377 @@
+//! Openings of one chunk: the evidence by which a contract sees that sums or a sketch are false.
+//!
+//! Two trees are committed to: over the delta's chunks (before the seed is drawn) and over the
+//! sums of chunks 0 to c for every c (after it). Whoever has the delta can show chunk c with the
+//! sums before and after it. If the sums after are not those before plus the projection of the
+//! chunk, or if the last sums do not give the sketch that was committed to, whoever signed the
+//! trees lied. If any of the sums is false there is a first false one, and its opening shows it.
+
+use convoke_protocol::ids::Digest;
+use convoke_protocol::payout::{MerkleTree, verify_proof};
+use convoke_protocol::sketch::{CHUNK_VALUES, Norm, chunk_leaf, sums_leaf};
+use rayon::prelude::*;
+use ruint::aliases::U256;
+
+use crate::error::SketchError;
+use crate::fixed_point::Scale;
+use crate::kernel::{ChunkSums, SKETCH_LEN};
+use crate::projection::{BATCH_CHUNKS, chunk_count, for_each_batch, project_chunks, projected_chunk, sums_leaves};
+use crate::sketch::{Sketch, energy_exceeds, quantize};
+use crate::source::Source;
+use crate::sums::{SUMS_BYTES, Sums};
+use crate::tensor_file::{ChunkBuffer, chunk_range, file_bytes};
+
+/// One chunk with the sums before and after it, each with its Merkle proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The chunk's index, from 0.
+    pub index: u64,
+    /// Number of chunks.
+    pub count: u64,
+    /// The chunk, against the delta's root.
+    pub chunk: OpenedChunk,
+    /// The sums after chunk `index` − 1, against the sums' root; none of chunk 0.
+    pub before: Option<OpenedSums>,
+    /// The sums after this chunk, against the sums' root.
+    pub after: OpenedSums,
+}
+
+/// A chunk's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedChunk {
+    /// As in the file: f32, little endian.
+    pub bytes: Vec<u8>,
+    /// Siblings of its leaf, lowest first.
+    pub proof: Vec<Digest>,
+}
+
+/// Sums as somebody claims them, which may be those of no delta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedSums {
+    /// As [`Sums::to_bytes`] writes them.
+    pub bytes: Box<[u8; SUMS_BYTES]>,
+    /// Siblings of their leaf, lowest first.
+    pub proof: Vec<Digest>,
+}
+
+/// What an opening is held against: fields of a signed header and of a signed claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    /// Root over the delta's chunks, from the header.
+    pub delta_root: Digest,
+    /// The delta's norm, from the header.
+    pub norm: Norm,
+    /// The round's seed.
+    pub seed: Digest,
+    /// The round's clipping norm.
+    pub clip: Norm,
+    /// Root over the sums.
+    pub sums_root: Digest,
+    /// Commitment to the sketch.
+    pub commitment: Digest,
+}
+
+/// What an opening shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing false in this place.
+    Honest,
+    /// Whoever signed the claim lied.
+    Fault(Fault),
+}
+
+/// What was false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The sums after are not those before plus the chunk's projection.
+    Step,
+    /// The commitment is not to the sketch that the last sums give.
+    Sketch,
+    /// The delta is larger than its header says.
+    Norm,
+}
+
+/// Why an opening says nothing: a contract refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadOpening {
+    /// There is no such chunk, or a first one with sums before it, or a later one without.
+    #[error("the opening is not of one chunk among those of a delta")]
+    Place,
+    /// The chunk is longer or shorter than one in this place can be.
+    #[error("a chunk of {0} bytes cannot be in this place")]
+    Length(usize),
+    /// The chunk is not in the delta's tree.
+    #[error("the chunk is not in the tree of the header")]
+    Chunk,
+    /// The sums are not in the claim's tree.
+    #[error("the sums are not in the tree of the claim")]
+    Sums,
+}
+
+/// Checks an opening as the contract does. `commit` gives the commitment to a sketch by the
+/// trainer in question. Of several faults the first in the order of [`Fault`] is named.
+///
+/// # Errors
+/// [`BadOpening`] if it is not an opening of what was signed.
+pub fn check(
+    opening: &Opening,
+    claimed: &Claimed,
+    commit: impl FnOnce(&Sketch) -> Digest,
+) -> Result<Verdict, BadOpening> {
+    let Opening { index, count, .. } = *opening;
+    if index >= count || opening.before.is_some() != (index > 0) {
+        return Err(BadOpening::Place);
+    }
+    let values = chunk_values(&opening.chunk.bytes, index + 1 == count)?;
+    let leaf = chunk_leaf(index, count, &opening.chunk.bytes);
+    if !verify_proof(&claimed.delta_root, &leaf, &opening.chunk.proof) {
+        return Err(BadOpening::Chunk);
+    }
+    let open = |index: u64, sums: &OpenedSums| {
+        let leaf = sums_leaf(index, count, &*sums.bytes);
+        verify_proof(&claimed.sums_root, &leaf, &sums.proof)
+            .then(|| WideSums::of(&sums.bytes))
+            .ok_or(BadOpening::Sums)
+    };
+    let mut expected = match &opening.before {
+        Some(before) => open(index - 1, before)?,
+        None => WideSums::of(&Sums::ZERO.to_bytes()),
+    };
+    let after = open(index, &opening.after)?;
+    expected.add(&projected_chunk(&values, &claimed.seed, index, Scale::of(claimed.clip)));
+    if expected != after {
+        return Ok(Verdict::Fault(Fault::Step));
+    }
+    if index + 1 < count {
+        return Ok(Verdict::Honest);
+    }
+    let lanes = after.lanes.map(|lane| lane as i64);
+    let sketch = quantize(&Sums { lanes, energy: 0 }, claimed.norm, claimed.clip);
+    Ok(if commit(&sketch) != claimed.commitment {
+        Verdict::Fault(Fault::Sketch)
+    } else if energy_exceeds(after.energy, claimed.norm, claimed.clip) {
+        Verdict::Fault(Fault::Norm)
+    } else {
+        Verdict::Honest
+    })
+}
+
+/// The values of a chunk's bytes, if there may be so many in this place.
+fn chunk_values(bytes: &[u8], is_last: bool) -> Result<Vec<f32>, BadOpening> {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let right = rest.is_empty()
+        && match is_last {
+            true => (1..=CHUNK_VALUES).contains(&words.len()),
+            false => words.len() == CHUNK_VALUES,
+        };
+    if !right {
+        return Err(BadOpening::Length(bytes.len()));
+    }
+    Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+}
+
+/// Any sums that can be claimed, with room for one more chunk.
+#[derive(PartialEq, Eq)]
+struct WideSums {
+    lanes: [i128; SKETCH_LEN],
+    energy: U256,
+}
+
+impl WideSums {
+    fn of(bytes: &[u8; SUMS_BYTES]) -> Self {
+        let (lanes, energy) = bytes.split_at(8 * SKETCH_LEN);
+        let mut wide = Self {
+            lanes: [0; SKETCH_LEN],
+            energy: U256::from_be_slice(energy),
+        };
+        for (lane, bytes) in wide.lanes.iter_mut().zip(lanes.as_chunks::<8>().0) {
+            *lane = i64::from_be_bytes(*bytes).into();
+        }
+        wide
+    }
+
+    fn add(&mut self, chunk: &ChunkSums) {
+        for (sum, lane) in self.lanes.iter_mut().zip(&chunk.lanes) {
+            *sum += i128::from(*lane);
+        }
+        // Beyond 2²⁵⁶ it is a fault with or without the carry: before that there was a first
+        // false one.
+        self.energy = self.energy.wrapping_add(U256::from(chunk.energy));
+    }
+}
+
+/// A delta made ready for opening: both trees, 64 bytes a chunk and as much again for their inner
+/// nodes, and the sums after every 1,024th chunk, from which those between are computed again.
+#[derive(Debug)]
+pub struct Opener<'a, S: ?Sized> {
+    source: &'a S,
+    seed: Digest,
+    clip: Norm,
+    count: u64,
+    delta: MerkleTree,
+    sums: MerkleTree,
+    /// The sums before chunks 0, 1,024, 2,048 and so on.
+    milestones: Vec<Sums>,
+    total: Sums,
+}
+
+impl<'a, S: Source + ?Sized> Opener<'a, S> {
+    /// Reads the delta twice, in parallel.
+    ///
+    /// # Errors
+    /// If it cannot be read or is too long.
+    pub fn new(source: &'a S, seed: &Digest, clip: Norm) -> Result<Self, SketchError> {
+        let count = chunk_count(source.count());
+        let (mut leaves, mut milestones) = (Vec::new(), vec![Sums::ZERO]);
+        let total = for_each_batch(source, seed, clip, |first, batch| {
+            leaves.extend(sums_leaves(first, count, batch));
+            milestones.extend(batch.last());
+        })?;
+        let chunk_leaves = (0..count).into_par_iter().map_init(ChunkBuffer::default, |buffer, index| {
+            let range = chunk_range(index, CHUNK_VALUES, source.count());
+            let values = source.get(range, buffer)?;
+            Ok(chunk_leaf(index, count, &file_bytes(values)))
+        });
+        let delta = MerkleTree::new(chunk_leaves.collect::<Result<_, SketchError>>()?);
+        let (seed, sums) = (*seed, MerkleTree::new(leaves));
+        Ok(Self { source, seed, clip, count, delta, sums, milestones, total })
+    }
+
+    /// Number of chunks.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Root over the delta's chunks.
+    #[must_use]
+    pub fn delta_root(&self) -> Digest {
+        self.delta.root()
+    }
+
+    /// Root over the sums.
+    #[must_use]
+    pub fn sums_root(&self) -> Digest {
+        self.sums.root()
+    }
+
+    /// The sums over all chunks.
+    #[must_use]
+    pub fn total(&self) -> &Sums {
+        &self.total
+    }
+
+    /// Opens chunk `index` with the true sums.
+    ///
+    /// # Errors
+    /// [`SketchError::NoChunk`], or if the delta cannot be read.
+    pub fn open(&self, index: u64) -> Result<Opening, SketchError> {
+        let before = match index {
+            0 => None,
+            _ => Some(self.sums(index - 1)?),
+        };
+        self.open_claimed(index, before, self.sums(index)?)
+    }
+
+    /// Opens chunk `index` with sums that somebody else claims, and their proofs against that
+    /// claim's root.
+    ///
+    /// # Errors
+    /// [`SketchError::NoChunk`], or if the delta cannot be read.
+    pub fn open_claimed(
+        &self,
+        index: u64,
+        before: Option<OpenedSums>,
+        after: OpenedSums,
+    ) -> Result<Opening, SketchError> {
+        let proof = self.proof(&self.delta, index)?;
+        let mut buffer = ChunkBuffer::default();
+        let range = chunk_range(index, CHUNK_VALUES, self.source.count());
+        let bytes = file_bytes(self.source.get(range, &mut buffer)?).into_owned();
+        let (count, chunk) = (self.count, OpenedChunk { bytes, proof });
+        Ok(Opening { index, count, chunk, before, after })
+    }
+
+    /// The true sums of chunks 0 to `index`, with their proof. Projects at most 1,024 chunks.
+    ///
+    /// # Errors
+    /// [`SketchError::NoChunk`], or if the delta cannot be read.
+    pub fn sums(&self, index: u64) -> Result<OpenedSums, SketchError> {
+        let proof = self.proof(&self.sums, index)?;
+        let mut sums = self.milestones[(index / BATCH_CHUNKS) as usize];
+        let first = index - index % BATCH_CHUNKS;
+        for chunk in project_chunks(self.source, &self.seed, self.clip, first..index + 1)? {
+            sums.add(&chunk);
+        }
+        let bytes = Box::new(sums.to_bytes());
+        Ok(OpenedSums { bytes, proof })
+    }
+
+    fn proof(&self, tree: &MerkleTree, index: u64) -> Result<Vec<Digest>, SketchError> {
+        let proof = usize::try_from(index).ok().and_then(|index| tree.proof(index));
+        let count = self.count;
+        proof.ok_or(SketchError::NoChunk { index, count })
+    }
+}
+
+/// The tree of sums that are all at hand: those of somebody who lied, say.
+#[derive(Debug)]
+pub struct SumsTree<'a> {
+    sums: &'a [Sums],
+    tree: MerkleTree,
+}
+
+impl<'a> SumsTree<'a> {
+    /// Of the sums after each chunk, in order.
+    #[must_use]
+    pub fn new(sums: &'a [Sums]) -> Self {
+        let count = sums.len() as u64;
+        let leaf = |(index, sums): (u64, &Sums)| sums_leaf(index, count, &sums.to_bytes());
+        let tree = MerkleTree::new((0..).zip(sums).map(leaf).collect());
+        Self { sums, tree }
+    }
+
+    /// The root.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        self.tree.root()
+    }
+
+    /// The sums after chunk `index` with their proof; `None` if there is no such chunk.
+    #[must_use]
+    pub fn open(&self, index: usize) -> Option<OpenedSums> {
+        let bytes = Box::new(self.sums.get(index)?.to_bytes());
+        let proof = self.tree.proof(index)?;
+        Some(OpenedSums { bytes, proof })
+    }
+}
+
+/// The first place where two lists of sums differ; the shorter one's end if one goes on.
+#[must_use]
+pub fn first_fault(own: &[Sums], claimed: &[Sums]) -> Option<u64> {
+    let differs = own.iter().zip(claimed).position(|(own, claimed)| own != claimed);
+    let ends = (own.len() != claimed.len()).then(|| own.len().min(claimed.len()));
+    differs.or(ends).map(|index| index as u64)
+}
+
+/// Finds a false sum that follows a true one (or is the first), from one that is known to be
+/// false, with ⌈log₂⌉ questions: `is_false(c)` is asked of sums that only the other side has.
+///
+/// # Errors
+/// Those of `is_false`.
+pub fn bisect<E>(
+    known_false: u64,
+    mut is_false: impl FnMut(u64) -> Result<bool, E>,
+) -> Result<u64, E> {
+    // All sums are true before chunk `low`, in that the one just before it is.
+    let (mut low, mut high) = (0, known_false);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_false(middle)? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
+}
