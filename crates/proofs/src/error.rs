@@ -57,6 +57,46 @@ pub enum ProofError {
         /// Bytes offered.
         got: usize,
     },
+    /// A submission is not head and whole updates, or has more of them than any circuit takes.
+    #[error("{got} bytes are no submission: 294 and 116 for each of at most 256 updates")]
+    SubmissionLength {
+        /// Bytes offered.
+        got: usize,
+    },
+    /// A submission says that more updates were committed to by trainers than there are.
+    #[error("{own} of {updates} updates are said to be committed to by trainers themselves")]
+    TooManyOwn {
+        /// Those.
+        own: u16,
+        /// Updates in all.
+        updates: usize,
+    },
+    /// There are not as many updates or factors as the statement says.
+    #[error("{expected} updates are to be settled, got {got}")]
+    UpdateCount {
+        /// Updates of the round.
+        expected: usize,
+        /// Updates or factors offered.
+        got: usize,
+    },
+    /// The updates are not those that were committed to.
+    #[error("the updates do not have the committed {0}")]
+    OtherUpdates(&'static str),
+    /// Only payouts by score are proven.
+    #[error("split {0} is not proven")]
+    SplitNotProven(u8),
+    /// One trainer has two active slots, which payouts cannot tell apart.
+    #[error("slot {slot} is of a trainer that has an active slot already")]
+    TrainerTwice {
+        /// The second slot.
+        slot: usize,
+    },
+    /// A payout is to nobody whose slot is active and next.
+    #[error("payout {index} is to nobody whose slot is active and next")]
+    PayoutWithoutSlot {
+        /// Its place among the payouts.
+        index: usize,
+    },
     /// The pairing equation does not hold.
     #[error("the proof does not hold for this statement")]
     Refused,

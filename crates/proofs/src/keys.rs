@@ -20,10 +20,10 @@ use crate::builder::{Backend, Builder};
 use crate::circuit::synthesize;
 use crate::error::ProofError;
 use crate::plain::SKETCH_LEN;
-use crate::proof::VerifyingKey;
 use crate::rng::ArkRng;
 use crate::size::Size;
-use crate::statement::RoundContext;
+use crate::public_data::RoundContext;
+use crate::verifying::VerifyingKey;
 use crate::witness::{Entry, RoundWitness, Witness};
 
 /// The constraints of one size.
@@ -159,7 +159,7 @@ impl Keys {
     /// What verifies the proofs made with these keys.
     #[must_use]
     pub fn verifying(&self) -> VerifyingKey {
-        VerifyingKey::new(self.circuit.size, &self.proving.vk)
+        VerifyingKey::new(self.circuit.size, self.circuit.hash, &self.proving.vk)
     }
 
     /// The file that keys of a circuit have in a folder of keys.

@@ -3,12 +3,15 @@
 //! | module | holds |
 //! |---|---|
 //! | [`plain`] | the rule, the scores and the split in integers; the aggregator runs the same code |
-//! | [`witness`] | a round as the prover knows it, and all values that the circuit is given |
-//! | [`statement`] | the public data, its layout byte by byte, and the three public inputs |
+//! | [`settle`] | a round from end to end: judge, prove, verify |
+//! | [`statement`] | what a proof is about, as the contracts state it |
+//! | [`submission`] | the bytes that a round is settled with |
+//! | [`public_data`] | the circuit's public values, byte by byte, and the three public inputs |
+//! | `witness` | all values that the circuit is given |
 //! | `circuit` | the constraints, and why each is sound |
 //! | [`keys`] | circuits, their hashes, set-up for development, files |
-//! | [`proof`] | proving, verifying, the encoding for the chain |
-//! | [`solidity`] | the verifier contract of a key |
+//! | [`proof`] | proofs and their encoding for the chain |
+//! | [`verifying`] | verifying keys |
 //!
 //! `docs/proofs.md` says what is proven and what is not, and what it costs. Nothing here reads a
 //! clock or the network, and the circuit's constraints are the same for every round: only
@@ -19,13 +22,17 @@ mod circuit;
 pub mod error;
 pub mod keys;
 pub mod plain;
+mod points;
 mod poseidon;
 pub mod proof;
+pub mod public_data;
 mod rng;
+pub mod settle;
 pub mod size;
-pub mod solidity;
 pub mod statement;
-pub mod witness;
+pub mod submission;
+pub mod verifying;
+mod witness;
 
 #[cfg(test)]
 mod tests;

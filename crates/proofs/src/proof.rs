@@ -1,40 +1,39 @@
-//! Proofs: making, encoding and verifying them.
+//! Proofs: making and encoding them.
 
-use ark_bn254::{Bn254, Fq, Fq2, Fr, G1Affine, G2Affine};
-use ark_ec::AffineRepr;
-use ark_ff::{BigInteger, PrimeField, UniformRand};
-use ark_groth16::{Groth16, PreparedVerifyingKey, Proof as Points, prepare_verifying_key};
+use ark_bn254::{Bn254, Fr};
+use ark_ff::UniformRand;
+use ark_groth16::{Groth16, Proof as Points};
 use rand::{CryptoRng, RngCore};
 
 use crate::builder::{Backend, Builder, Values};
 use crate::circuit::synthesize;
 use crate::error::ProofError;
 use crate::keys::Keys;
+use crate::points::{base_element, g1_words, g2_words, to_g1, to_g2};
 use crate::rng::ArkRng;
-use crate::size::Size;
-use crate::statement::{PublicInputs, Statement, from_word, to_word};
+use crate::public_data::{PublicInputs, PublicData, from_word, to_word};
 use crate::witness::{RoundWitness, Witness};
 
 /// Bytes of an encoded proof: 8 coordinates and h.
 pub const PROOF_BYTES: usize = 288;
 
-/// A proof about a [`Statement`].
+/// A proof about [`PublicData`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proof {
-    points: Points<Bn254>,
+    pub(crate) points: Points<Bn254>,
     /// Hash of all that the circuit fixes before the challenge is known.
-    h: Fr,
+    pub(crate) h: Fr,
 }
 
 /// Judges a round and proves it.
 ///
 /// # Errors
 /// [`ProofError::NothingToPay`] if nobody has weight, or if the round does not fit the keys.
-pub fn prove<R: RngCore + CryptoRng>(
+pub(crate) fn prove<R: RngCore + CryptoRng>(
     keys: &Keys,
     round: &RoundWitness,
     rng: &mut R,
-) -> Result<(Statement, Proof), ProofError> {
+) -> Result<(PublicData, Proof), ProofError> {
     let (witness, statement) = Witness::new(keys.circuit().size(), round)?;
     let proof = prove_witness(keys, &witness, &statement, rng)?;
     Ok((statement, proof))
@@ -43,7 +42,7 @@ pub fn prove<R: RngCore + CryptoRng>(
 fn prove_witness<R: RngCore + CryptoRng>(
     keys: &Keys,
     witness: &Witness,
-    statement: &Statement,
+    statement: &PublicData,
     rng: &mut R,
 ) -> Result<Proof, ProofError> {
     let (h, values) = assign(witness, statement)?;
@@ -67,7 +66,7 @@ fn prove_witness<R: RngCore + CryptoRng>(
 ///
 /// # Errors
 /// [`ProofError::Unsatisfied`] if they do not satisfy it.
-pub(crate) fn assign(witness: &Witness, statement: &Statement) -> Result<(Fr, Values), ProofError> {
+pub(crate) fn assign(witness: &Witness, statement: &PublicData) -> Result<(Fr, Values), ProofError> {
     // The words are checked first, so that the challenge cannot fail.
     statement.words()?;
     let challenge = |h: Fr| {
@@ -83,55 +82,13 @@ pub(crate) fn assign(witness: &Witness, statement: &Statement) -> Result<(Fr, Va
     }
 }
 
-/// What verifies proofs of one circuit.
-#[derive(Debug, Clone)]
-pub struct VerifyingKey {
-    size: Size,
-    prepared: PreparedVerifyingKey<Bn254>,
-}
-
-impl VerifyingKey {
-    pub(crate) fn new(size: Size, key: &ark_groth16::VerifyingKey<Bn254>) -> Self {
-        Self {
-            size,
-            prepared: prepare_verifying_key(key),
-        }
-    }
-
-    /// The size of its circuit.
-    #[must_use]
-    pub fn size(&self) -> Size {
-        self.size
-    }
-
-    /// Checks a proof of a statement.
-    ///
-    /// # Errors
-    /// [`ProofError::Refused`] if it does not hold, or what is wrong with the statement.
-    pub fn verify(&self, statement: &Statement, proof: &Proof) -> Result<(), ProofError> {
-        if statement.size != self.size {
-            return Err(ProofError::TooManySlots {
-                got: statement.size.slots(),
-                expected: self.size.slots(),
-            });
-        }
-        self.verify_inputs(&statement.public_inputs(proof.h)?, proof)
-    }
-
-    /// Checks the pairing equation for given public inputs.
-    ///
-    /// # Errors
-    /// [`ProofError::Refused`] if it does not hold.
-    pub fn verify_inputs(&self, public: &PublicInputs, proof: &Proof) -> Result<(), ProofError> {
-        let inputs = [public.h, public.x, public.y];
-        match Groth16::<Bn254>::verify_proof(&self.prepared, &proof.points, &inputs)? {
-            true => Ok(()),
-            false => Err(ProofError::Refused),
-        }
-    }
-}
-
 impl PublicInputs {
+    /// h, x and y as a contract would see them.
+    #[must_use]
+    pub fn words(&self) -> [[u8; 32]; 3] {
+        [self.h, self.x, self.y].map(to_word)
+    }
+
     /// From the words that a contract would see.
     ///
     /// # Errors
@@ -157,12 +114,13 @@ impl Proof {
     /// C.x, C.y and h.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; PROOF_BYTES] {
-        let coordinates = [g1(&self.points.a), g2(&self.points.b), g1(&self.points.c)].concat();
+        let mut words = Vec::new();
+        words.extend(g1_words(&self.points.a));
+        words.extend(g2_words(&self.points.b));
+        words.extend(g1_words(&self.points.c));
+        words.push(to_word(self.h));
         let mut bytes = [0; PROOF_BYTES];
-        for (slot, coordinate) in bytes.chunks_mut(32).zip(coordinates) {
-            slot.copy_from_slice(&coordinate.into_bigint().to_bytes_be());
-        }
-        bytes[PROOF_BYTES - 32..].copy_from_slice(&to_word(self.h));
+        bytes.copy_from_slice(words.as_flattened());
         bytes
     }
 
@@ -182,48 +140,16 @@ impl Proof {
                 });
             }
         };
-        let mut c = [Fq::from(0u64); 8];
-        for (index, (slot, word)) in c.iter_mut().zip(words).enumerate() {
-            *slot = base_element(word).ok_or(ProofError::CoordinateTooLarge(index))?;
+        for (index, word) in words[..8].iter().enumerate() {
+            base_element(word).ok_or(ProofError::CoordinateTooLarge(index))?;
         }
         let h = from_word(&words[8]).ok_or(ProofError::NotCanonical("h"))?;
         let points = Points {
-            a: to_g1(c[0], c[1], "A")?,
-            b: to_g2(Fq2::new(c[3], c[2]), Fq2::new(c[5], c[4]))?,
-            c: to_g1(c[6], c[7], "C")?,
+            a: to_g1([&words[0], &words[1]]).ok_or(ProofError::BadPoint("A"))?,
+            b: to_g2([&words[2], &words[3], &words[4], &words[5]])
+                .ok_or(ProofError::BadPoint("B"))?,
+            c: to_g1([&words[6], &words[7]]).ok_or(ProofError::BadPoint("C"))?,
         };
         Ok(Self { points, h })
     }
-}
-
-/// (0, 0) for the point at infinity, as the precompiles have it.
-pub(crate) fn g1(point: &G1Affine) -> Vec<Fq> {
-    let (x, y) = point.xy().unwrap_or_default();
-    vec![x, y]
-}
-
-/// In the order of the precompiles: (c1, c0).
-pub(crate) fn g2(point: &G2Affine) -> Vec<Fq> {
-    let (x, y) = point.xy().unwrap_or_default();
-    vec![x.c1, x.c0, y.c1, y.c0]
-}
-
-fn base_element(word: &[u8; 32]) -> Option<Fq> {
-    let element = Fq::from_be_bytes_mod_order(word);
-    (element.into_bigint().to_bytes_be() == word).then_some(element)
-}
-
-/// The point at infinity is refused: no honest proof contains it.
-fn to_g1(x: Fq, y: Fq, name: &'static str) -> Result<G1Affine, ProofError> {
-    let point = G1Affine::new_unchecked(x, y);
-    let good =
-        !point.is_zero() && point.is_on_curve() && point.is_in_correct_subgroup_assuming_on_curve();
-    good.then_some(point).ok_or(ProofError::BadPoint(name))
-}
-
-fn to_g2(x: Fq2, y: Fq2) -> Result<G2Affine, ProofError> {
-    let point = G2Affine::new_unchecked(x, y);
-    let good =
-        !point.is_zero() && point.is_on_curve() && point.is_in_correct_subgroup_assuming_on_curve();
-    good.then_some(point).ok_or(ProofError::BadPoint("B"))
 }

@@ -18,6 +18,9 @@ impl Size {
     /// All of them, the smallest first.
     pub const ALL: [Self; 3] = [Self::N16, Self::N64, Self::N256];
 
+    /// Trainers in one proof at most.
+    pub const SLOTS_MAX: usize = 256;
+
     /// The smallest circuit with so many slots.
     ///
     /// # Errors

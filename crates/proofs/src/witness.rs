@@ -6,30 +6,30 @@ use convoke_protocol::ids::{Address, Amount, Digest};
 use crate::error::ProofError;
 use crate::plain::{ENERGY_FROM, SKETCH_LEN, Sketch, Split, Trace};
 use crate::size::Size;
-use crate::statement::{Commitment, RoundContext, Slot, Statement};
+use crate::public_data::{Commitment, RoundContext, Slot, PublicData};
 
 /// One update that takes part in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Who sent it.
-    pub trainer: Address,
+    pub(crate) trainer: Address,
     /// Its sketch; `None` if it was refused before the filter.
-    pub sketch: Option<Sketch>,
+    pub(crate) sketch: Option<Sketch>,
     /// The validators' combined factor.
-    pub factor: u16,
+    pub(crate) factor: u16,
 }
 
 /// A round as the prover knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoundWitness {
+pub(crate) struct RoundWitness {
     /// Where and when.
-    pub context: RoundContext,
+    pub(crate) context: RoundContext,
     /// Whatever else the proof is to be tied to.
-    pub bound: Digest,
+    pub(crate) bound: Digest,
     /// What the trainers share; base units.
-    pub pool: Amount,
+    pub(crate) pool: Amount,
     /// In the order of the updates' commitments.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl RoundWitness {
@@ -37,7 +37,8 @@ impl RoundWitness {
     ///
     /// # Errors
     /// [`ProofError::NothingToPay`] if nobody has weight, or if the round does not fit.
-    pub fn statement(&self, size: Size) -> Result<Statement, ProofError> {
+    #[cfg(test)]
+    pub(crate) fn data(&self, size: Size) -> Result<PublicData, ProofError> {
         Ok(Witness::new(size, self)?.1)
     }
 }
@@ -87,7 +88,7 @@ pub(crate) struct PassWitness {
 }
 
 impl Witness {
-    pub(crate) fn new(size: Size, round: &RoundWitness) -> Result<(Self, Statement), ProofError> {
+    pub(crate) fn new(size: Size, round: &RoundWitness) -> Result<(Self, PublicData), ProofError> {
         check(size, round)?;
         let slots = size.slots();
         let pad = |i: usize| round.entries.get(i);
@@ -109,7 +110,7 @@ impl Witness {
             factor: factors[i],
             payout: Amount(split.payouts[i]),
         };
-        let statement = Statement {
+        let statement = PublicData {
             size,
             context: round.context,
             bound: round.bound,

@@ -7,7 +7,7 @@ use super::rule::{Centre, Copies};
 use super::{Round, power_of_two};
 use crate::builder::{Builder, Num};
 use crate::size::Size;
-use crate::statement::{FACTORS_PER_WORD, FLAGS_PER_WORD};
+use crate::public_data::{FACTORS_PER_WORD, FLAGS_PER_WORD};
 
 /// What the first part fixed.
 pub(super) struct Fixed<'a> {

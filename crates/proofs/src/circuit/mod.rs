@@ -23,7 +23,7 @@ use ark_ff::{AdditiveGroup, Field};
 
 use crate::builder::{Builder, Num};
 use crate::poseidon::Poseidon;
-use crate::statement::BYTES_PER_ELEMENT;
+use crate::public_data::BYTES_PER_ELEMENT;
 use crate::witness::Witness;
 
 /// What the circuit is given besides the witness: from h, the challenge x and the value y that
@@ -114,7 +114,7 @@ impl Round {
             let factor = b.range(Fr::from(w.factors[i]), FACTOR_BITS);
             transcript.push(&factor, FACTOR_BITS);
             round.factors.push(factor);
-            let address = crate::statement::address_element(w.trainers[i]);
+            let address = crate::public_data::address_element(w.trainers[i]);
             let trainer = b.witness(address);
             b.section("sketch range");
             let bytes: Vec<Num> = w.sketches[i]
@@ -136,7 +136,7 @@ impl Round {
     }
 }
 
-/// [`crate::statement::pack_sketch`] as combinations.
+/// [`crate::public_data::pack_sketch`] as combinations.
 fn pack(bytes: &[Num], trainer: &Num) -> Vec<Num> {
     let mut weights = vec![Fr::ONE];
     while weights.len() < BYTES_PER_ELEMENT {

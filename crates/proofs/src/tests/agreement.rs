@@ -119,6 +119,6 @@ fn rounds_that_pay_nobody_are_an_error() {
 #[test]
 fn one_trainer_gets_the_pool() {
     let round = round(vec![None, Some([-128; 128])], &[1, 1], u128::MAX);
-    let statement = round.statement(Size::N16).unwrap();
+    let statement = round.data(Size::N16).unwrap();
     assert_eq!(statement.slots[1].payout.0, u128::MAX);
 }

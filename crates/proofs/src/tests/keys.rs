@@ -12,7 +12,7 @@ use crate::error::ProofError;
 use crate::keys::{Circuit, Keys};
 use crate::proof::{PROOF_BYTES, Proof, prove};
 use crate::size::Size;
-use crate::statement::{PublicInputs, Statement};
+use crate::public_data::{PublicInputs, PublicData};
 use crate::witness::RoundWitness;
 use convoke_protocol::ids::{Digest, RoundId, TaskId};
 
@@ -21,8 +21,8 @@ fn keys() -> &'static Keys {
     KEYS.get_or_init(|| Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(1)).unwrap())
 }
 
-fn proven() -> &'static (Statement, Proof) {
-    static PROVEN: OnceLock<(Statement, Proof)> = OnceLock::new();
+fn proven() -> &'static (PublicData, Proof) {
+    static PROVEN: OnceLock<(PublicData, Proof)> = OnceLock::new();
     PROVEN.get_or_init(|| prove(keys(), &some_round(), &mut StdRng::seed_from_u64(2)).unwrap())
 }
 
@@ -36,7 +36,7 @@ fn proofs_hold_for_their_statement_and_no_other() {
     let (statement, proof) = proven();
     let key = keys().verifying();
     key.verify(statement, proof).unwrap();
-    let falsify: [fn(&mut Statement); 9] = [
+    let falsify: [fn(&mut PublicData); 9] = [
         |s| s.context.round = RoundId(8),
         |s| s.context.task = TaskId(8),
         |s| s.context.chain_id = 1,

@@ -10,7 +10,7 @@ use crate::error::ProofError;
 use crate::plain::Sketch;
 use crate::proof::assign;
 use crate::size::Size;
-use crate::statement::{RoundContext, Statement};
+use crate::public_data::{RoundContext, PublicData};
 use crate::witness::{Entry, RoundWitness, Witness};
 
 pub(super) fn context() -> RoundContext {
@@ -135,12 +135,12 @@ fn disturb(rng: &mut ChaCha8Rng, sketches: &mut [Option<Sketch>]) {
 }
 
 /// Witness and statement of a round that pays somebody.
-pub(super) fn witness(size: Size, round: &RoundWitness) -> (Witness, Statement) {
+pub(super) fn witness(size: Size, round: &RoundWitness) -> (Witness, PublicData) {
     Witness::new(size, round).unwrap()
 }
 
 /// Runs the circuit: the part that a falsified witness breaks, if any.
-pub(super) fn broken(witness: &Witness, statement: &Statement) -> Option<&'static str> {
+pub(super) fn broken(witness: &Witness, statement: &PublicData) -> Option<&'static str> {
     match assign(witness, statement) {
         Ok(_) => None,
         Err(ProofError::Unsatisfied(part)) => Some(part),

@@ -65,7 +65,7 @@ fn the_library_agrees_that_rounds_satisfy_the_matrices() {
 fn paying(seed: u64, slots: usize) -> RoundWitness {
     let rounds = (seed..).map(|seed| arbitrary(seed, slots));
     let size = Size::fitting(slots).unwrap();
-    let mut paying = rounds.filter(|round| round.statement(size).is_ok());
+    let mut paying = rounds.filter(|round| round.data(size).is_ok());
     paying.next().unwrap()
 }
 

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::rounds::{broken, context, honest, round, witness};
 use crate::plain::{Split, Trace};
 use crate::size::Size;
-use crate::statement::{Commitment, Statement};
+use crate::public_data::{Commitment, PublicData};
 use crate::witness::{RoundWitness, Witness};
 
 /// Twelve honest trainers; slot 3 is refused as idle, slots 5 and 8 as copies of 1, slot 10 is
@@ -41,7 +41,7 @@ fn large() -> RoundWitness {
 }
 
 /// Scores and payouts that follow from the decisions in the witness, false as they may be.
-fn settle(w: &mut Witness, s: &mut Statement) {
+fn settle(w: &mut Witness, s: &mut PublicData) {
     let slots = w.size.slots();
     let kept: Vec<bool> = (0..slots)
         .map(|i| {
@@ -62,7 +62,7 @@ fn settle(w: &mut Witness, s: &mut Statement) {
     split(w, s, &scores);
 }
 
-fn split(w: &mut Witness, s: &mut Statement, scores: &[u64]) {
+fn split(w: &mut Witness, s: &mut PublicData, scores: &[u64]) {
     let split = Split::down(w.pool, scores, &w.factors).unwrap();
     for (slot, payout) in s.slots.iter_mut().zip(&split.payouts) {
         slot.payout = Amount(*payout);
@@ -71,7 +71,7 @@ fn split(w: &mut Witness, s: &mut Statement, scores: &[u64]) {
     w.remainders = split.remainders;
 }
 
-fn small_refuses(part: &str, falsify: impl Fn(&mut Witness, &mut Statement)) {
+fn small_refuses(part: &str, falsify: impl Fn(&mut Witness, &mut PublicData)) {
     refuses(Size::N16, &small(), part, falsify);
 }
 
@@ -79,7 +79,7 @@ fn refuses(
     size: Size,
     round: &RoundWitness,
     part: &str,
-    falsify: impl Fn(&mut Witness, &mut Statement),
+    falsify: impl Fn(&mut Witness, &mut PublicData),
 ) {
     let (mut w, mut s) = witness(size, round);
     assert_eq!(broken(&w, &s), None);
@@ -87,7 +87,7 @@ fn refuses(
     assert_eq!(broken(&w, &s), Some(part));
 }
 
-fn pay(w: &mut Witness, s: &mut Statement, slot: usize, payout: u128) {
+fn pay(w: &mut Witness, s: &mut PublicData, slot: usize, payout: u128) {
     w.payouts[slot] = payout;
     s.slots[slot].payout = Amount(payout);
 }
@@ -356,7 +356,7 @@ fn factors_and_pool_decide_the_payouts() {
     });
 }
 
-fn large_refuses(part: &str, falsify: impl Fn(&mut Witness, &mut Statement)) {
+fn large_refuses(part: &str, falsify: impl Fn(&mut Witness, &mut PublicData)) {
     refuses(Size::N64, &large(), part, falsify);
 }
 
