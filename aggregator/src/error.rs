@@ -30,6 +30,12 @@ pub enum AggregatorError {
     /// Our configuration, or our bug: a round cannot be proven.
     #[error("cannot prove the round: {0}")]
     Proof(#[from] ProofError),
+    /// The deployment's administrators have named a verifier that this version does not know.
+    #[error("the chain's proof verifier {verifier} is of no kind that this version can prove for")]
+    UnknownVerifier {
+        /// The contract.
+        verifier: Address,
+    },
     /// Our configuration: the keys for proofs are not those that the chain verifies with.
     #[error(
         "no keys in {} for the chain's verifier of {slots} updates, which is of circuit {circuit}: {reason}",

@@ -6,6 +6,7 @@ use convoke_protocol::ids::{Amount, RoundId, TaskId};
 use convoke_protocol::update::SignedUpdate;
 
 use crate::abi::penalty_manager::{IPenaltyManagerTypes, PenaltyManager};
+use crate::abi::word;
 use crate::sending::event;
 use crate::{Chain, ChainError};
 
@@ -82,7 +83,9 @@ fn update_of(update: &SignedUpdate) -> IPenaltyManagerTypes::Update {
         round: U256::from(header.round.0),
         base: header.base.0.into(),
         delta: header.delta.0.into(),
+        deltaRoot: word(header.delta_root),
         deltaBytes: U256::from(header.delta_bytes),
+        deltaNorm: U256::from(header.delta_norm.bits()),
         numExamples: U256::from(header.num_examples),
         trainLossMicros: U256::from(header.train_loss_micros),
     }
