@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
-use convoke_protocol::codec::CodecError;
 use convoke_proofs::error::ProofError;
+use convoke_protocol::codec::CodecError;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use convoke_protocol::task::TaskFileError;
 use convoke_sketch::SketchError;

@@ -439,7 +439,10 @@ impl Trainer {
         };
         let (blobs, handle) = (self.blobs.clone(), self.link.handle());
         let (domain, wallet) = (self.task.chain.domain(), self.wallet.clone());
-        let lie = self.conduct.as_ref().is_some_and(|c| c.lies(question.round));
+        let lie = self
+            .conduct
+            .as_ref()
+            .is_some_and(|c| c.lies(question.round));
         tokio::spawn(async move {
             let work = move || {
                 let mut claim = sketching::claim(&blobs, &domain, &update, &question)?;

@@ -21,10 +21,7 @@ pub(crate) struct Question {
 
 /// Norm and root of a delta among the blobs. A value that is not finite leaves them zero: the
 /// aggregator refuses such a delta whatever its header says.
-pub(crate) fn stats(
-    blobs: &BlobStore,
-    delta: &BlobHash,
-) -> Result<DeltaStats, TrainerError> {
+pub(crate) fn stats(blobs: &BlobStore, delta: &BlobHash) -> Result<DeltaStats, TrainerError> {
     let file = TensorFile::open(&blobs.path(delta))?;
     Ok(measure(&file)?.unwrap_or(DeltaStats {
         norm: Norm::ZERO,

@@ -149,9 +149,7 @@ impl Jobs {
     pub(super) fn submit_result(&self, outcome: Outcome) {
         let (rounds, blobs, prover) = (self.rounds(), self.blobs.clone(), self.prover.clone());
         self.spawn(async move {
-            let Outcome {
-                at, reveals, ..
-            } = outcome;
+            let (at, reveals) = (outcome.at, outcome.reveals.clone());
             let pool = rounds.trainers_pool(at.round).await?;
             let of_rounds = rounds.clone();
             let proven = blocking(move || {

@@ -304,10 +304,7 @@ impl Service {
             }
             NodeMessage::Update(update) => (None, Event::UpdateAnnounced(update)),
             NodeMessage::Sketch(claim) if claim.trainer != from => {
-                return self.complain(
-                    from,
-                    format!("this sketch is signed for {}", claim.trainer),
-                );
+                return self.complain(from, format!("this sketch is signed for {}", claim.trainer));
             }
             NodeMessage::Sketch(claim) => (stale(claim.claim.round), Event::SketchClaimed(claim)),
             NodeMessage::Progress { round, step, steps } => (

@@ -47,7 +47,10 @@ impl Prover {
         };
         let needed = setup.spec.cohort.trainers_max;
         let fits = |slots: u16| u32::from(slots) >= needed;
-        let smallest = circuits.iter().filter(|c| fits(c.slots)).min_by_key(|c| c.slots);
+        let smallest = circuits
+            .iter()
+            .filter(|c| fits(c.slots))
+            .min_by_key(|c| c.slots);
         let Some(circuit) = smallest else {
             return Err(AggregatorError::TooManyTrainers {
                 task: setup.task,
@@ -55,7 +58,7 @@ impl Prover {
                 most: circuits.iter().map(|c| c.slots).max().unwrap_or_default(),
             });
         };
-        let (slots, hash, key_hash) = (circuit.slots, circuit.circuit, circuit.key_hash);
+        let (slots, hash) = (circuit.slots, circuit.circuit);
         let load = move || {
             let missing = |reason: String| AggregatorError::NoKeys {
                 folder: folder.clone(),
@@ -63,20 +66,14 @@ impl Prover {
                 circuit: hash,
                 reason,
             };
-            let size = Size::for_trainers(usize::from(slots))?;
+            let size = Size::fitting(usize::from(slots))?;
             let circuit = Circuit::new(size)?;
             if *circuit.hash() != hash.0 {
                 let reason = "this program's circuit is another; use the version that the contracts \
                               were deployed with";
                 return Err(missing(reason.into()));
             }
-            let keys = Keys::load(&folder, circuit).map_err(|error| missing(error.to_string()))?;
-            if keys.verifying().hash() != key_hash {
-                let reason = "the keys there are of another set-up; copy those that the contracts \
-                              were deployed with";
-                return Err(missing(reason.into()));
-            }
-            Ok(keys)
+            Keys::load(&folder, circuit).map_err(|error| missing(error.to_string()))
         };
         let keys = tokio::task::spawn_blocking(load).await;
         let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;
@@ -154,7 +151,9 @@ fn updates_of(dossier: &Dossier, factors: &[u16]) -> Vec<Update> {
     };
     let sketches = dossier.updates.iter().map(checked);
     let own = dossier.own_updates.iter().map(|_| None);
-    let pairs = dossier.committed().chain(dossier.own_updates.iter().copied());
+    let pairs = dossier
+        .committed()
+        .chain(dossier.own_updates.iter().copied());
     pairs
         .zip(sketches.chain(own))
         .zip(factors)

@@ -46,7 +46,19 @@ pub(crate) mod settlement {
     alloy::sol!(Settlement, "../artifacts/Settlement.json");
 }
 
-/// `UncheckedVerifier`, for devnets and tests.
+/// `Groth16Verifier`, of one circuit.
+#[allow(missing_docs, unreachable_pub)]
+pub(crate) mod groth16_verifier {
+    alloy::sol!(Groth16Verifier, "../artifacts/Groth16Verifier.json");
+}
+
+/// `RoundProofVerifier`, which checks the proofs of rounds by the verifiers of the circuits.
+#[allow(missing_docs, unreachable_pub)]
+pub(crate) mod round_proof_verifier {
+    alloy::sol!(RoundProofVerifier, "../artifacts/RoundProofVerifier.json");
+}
+
+/// `UncheckedVerifier`, for tests.
 #[allow(missing_docs, unreachable_pub)]
 pub(crate) mod unchecked_verifier {
     alloy::sol!(UncheckedVerifier, "../artifacts/UncheckedVerifier.json");
@@ -171,13 +183,15 @@ pub(crate) static ABIS: LazyLock<Vec<JsonAbi>> = LazyLock::new(|| {
 const ROUND_MANAGER: &str = include_str!("../../artifacts/RoundManager.json");
 
 /// All of them: a refusal of the token or of another manager comes through unchanged.
-const ARTIFACTS: [&str; 8] = [
+const ARTIFACTS: [&str; 10] = [
     include_str!("../../artifacts/ConvokeToken.json"),
     include_str!("../../artifacts/StakeManager.json"),
     include_str!("../../artifacts/TaskManager.json"),
     ROUND_MANAGER,
     include_str!("../../artifacts/PenaltyManager.json"),
     include_str!("../../artifacts/Settlement.json"),
+    include_str!("../../artifacts/Groth16Verifier.json"),
+    include_str!("../../artifacts/RoundProofVerifier.json"),
     include_str!("../../artifacts/UncheckedVerifier.json"),
     include_str!("../../artifacts/TimelockController.json"),
 ];

@@ -28,6 +28,9 @@ pub struct AddressBook {
     /// The proof verifier set at the deployment, if any; the round manager knows the present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifier: Option<Address>,
+    /// Takes evidence of false sketches; `None` in deployments without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch_audit: Option<Address>,
     /// Who administers the contracts, after a delay; `None` if that is not known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timelock: Option<Address>,
@@ -85,6 +88,7 @@ mod tests {
             round_manager: Address([4; 20]),
             penalty_manager: Address([5; 20]),
             verifier: None,
+            sketch_audit: Some(Address([7; 20])),
             timelock: Some(Address([6; 20])),
             deployed_block: 4,
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::network::TransactionBuilder;
+use alloy::primitives::Bytes;
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::TransactionRequest;
@@ -292,12 +293,14 @@ impl Link {
     }
 
     pub(crate) async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
-        let code = self
-            .read("eth_getCode", || async {
-                self.provider.get_code_at(eth(address)).await
-            })
-            .await?;
-        Ok(!code.is_empty())
+        Ok(!self.code(address).await?.is_empty())
+    }
+
+    pub(crate) async fn code(&self, address: Address) -> Result<Bytes, ChainError> {
+        self.read("eth_getCode", || async {
+            self.provider.get_code_at(eth(address)).await
+        })
+        .await
     }
 }
 

@@ -15,10 +15,9 @@ use crate::abi::stake_manager::StakeManager;
 use crate::abi::task_manager::TaskManager;
 use crate::abi::timelock::TimelockController;
 use crate::abi::token::ConvokeToken;
-use crate::abi::unchecked_verifier::UncheckedVerifier;
 use crate::abi::{eth, ours, round_manager_code};
 use crate::connection::Link;
-use crate::{AddressBook, Chain, ChainError, SendOptions};
+use crate::{AddressBook, Chain, ChainError, ProofCheck, SendOptions, verifiers};
 
 /// The ERC-20 of stakes and rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +46,8 @@ pub struct DeployOptions {
     /// Delegation counts up to so many basis points of the operator's own stake: 50,000 by
     /// default, five times.
     pub delegation_cap_bps: u32,
-    /// Whether results count without a valid proof: never by default, and never with real money.
-    pub unchecked_proofs: bool,
+    /// What checks the proofs of results; nothing yet by default.
+    pub proofs: ProofCheck,
     /// Before anything that the administrators decide comes into force, in seconds: two days by
     /// default.
     pub timelock_delay_seconds: u64,
@@ -69,7 +68,7 @@ impl DeployOptions {
             warmup_seconds: DAY,
             commission_notice_seconds: 7 * DAY,
             delegation_cap_bps: 50_000,
-            unchecked_proofs: false,
+            proofs: ProofCheck::Unverified,
             timelock_delay_seconds: u64::from(2 * DAY),
             governor: None,
             guardian: None,
@@ -128,7 +127,7 @@ impl Deployment<'_> {
             )
             .await?;
         self.connect(stakes, tasks, rounds).await?;
-        let verifier = self.verifier(rounds).await?;
+        let verifier = self.verifier(tasks, rounds).await?;
         let timelock = self.timelock().await?;
         let slasher = role("SLASHER_ROLE");
         self.grant(stakes, slasher, rounds).await?;
@@ -144,6 +143,7 @@ impl Deployment<'_> {
             round_manager: rounds,
             penalty_manager: penalties,
             verifier,
+            sketch_audit: None,
             timelock: Some(timelock),
             deployed_block,
         })
@@ -233,17 +233,15 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    async fn verifier(&self, rounds: Address) -> Result<Option<Address>, ChainError> {
-        if !self.options.unchecked_proofs {
+    async fn verifier(
+        &self,
+        tasks: Address,
+        rounds: Address,
+    ) -> Result<Option<Address>, ChainError> {
+        let Some(verifier) = verifiers::create(self.link, tasks, &self.options.proofs).await?
+        else {
             return Ok(None);
-        }
-        let verifier = self
-            .create(
-                "deployment of the verifier",
-                &UncheckedVerifier::BYTECODE,
-                Vec::new(),
-            )
-            .await?;
+        };
         let setter = role("VERIFIER_ROLE");
         self.grant(rounds, setter, self.deployer).await?;
         let call = RoundManager::setProofVerifierCall {
@@ -317,16 +315,25 @@ impl Deployment<'_> {
         bytecode: &[u8],
         arguments: Vec<u8>,
     ) -> Result<Address, ChainError> {
-        let code = [bytecode, &arguments].concat();
-        let receipt = self
-            .link
-            .transact(what, TransactionRequest::default().with_deploy_code(code))
-            .await?;
-        receipt
-            .contract_address
-            .map(ours)
-            .ok_or_else(|| ChainError::Unexpected(format!("{what} made no contract")))
+        create(self.link, what, bytecode, &arguments).await
     }
+}
+
+/// Makes a contract. `what` is for errors.
+pub(crate) async fn create(
+    link: &Link,
+    what: &'static str,
+    bytecode: &[u8],
+    arguments: &[u8],
+) -> Result<Address, ChainError> {
+    let code = [bytecode, arguments].concat();
+    let receipt = link
+        .transact(what, TransactionRequest::default().with_deploy_code(code))
+        .await?;
+    receipt
+        .contract_address
+        .map(ours)
+        .ok_or_else(|| ChainError::Unexpected(format!("{what} made no contract")))
 }
 
 /// The number of a role, as the contracts make it.

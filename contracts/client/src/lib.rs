@@ -30,9 +30,11 @@ mod seed;
 mod sending;
 mod spec;
 mod stakes;
+mod submissions;
 mod tasks;
 mod token;
 mod types;
+mod verifiers;
 
 pub use administration::{Administrators, VerifierProposal};
 pub use book::AddressBook;
@@ -44,7 +46,9 @@ pub use patience::patiently;
 pub use preview::Preview;
 pub use round_types::{ResultSubmission, RoundResult, RoundState, Stage};
 pub use sending::{GAS_CEILING, SendOptions};
+pub use submissions::Statement;
 pub use types::{
     Balances, BlockHead, Claim, DelegationRecord, NextCommission, ParseSharesError, PoolRecord,
     RoundKey, Shares, StakeMinimums, StakeRecord, TaskRecord, TaskState, TaskTerms,
 };
+pub use verifiers::{KEY_WORDS, ProofCheck, ProofCircuit, ProofCircuits, VerifierKey};

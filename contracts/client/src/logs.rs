@@ -35,6 +35,17 @@ impl Chain {
         round: RoundId,
         mut take: impl FnMut(E) -> bool,
     ) -> Result<bool, ChainError> {
+        self.round_logs_back(task, round, |event, _| take(event))
+            .await
+    }
+
+    /// As [`Chain::round_events_back`], with the log that each event comes from.
+    pub(crate) async fn round_logs_back<E: SolEvent>(
+        &self,
+        task: TaskId,
+        round: RoundId,
+        mut take: impl FnMut(E, &Log) -> bool,
+    ) -> Result<bool, ChainError> {
         let filter = self
             .filter_of(self.book().round_manager, E::SIGNATURE_HASH)
             .topic1(topic(task.0))
@@ -49,7 +60,7 @@ impl Chain {
                 .await?;
             for log in logs.iter().rev() {
                 if let Ok(event) = E::decode_log(&log.inner)
-                    && take(event.data)
+                    && take(event.data, log)
                 {
                     return Ok(true);
                 }

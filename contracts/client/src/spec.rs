@@ -25,10 +25,7 @@ pub(crate) fn spec_of(terms: &TaskTerms) -> TaskSpec {
         validatorsBps: terms.shares.validators_bps,
         aggregatorBps: terms.shares.aggregator_bps,
         vestingBps: terms.vesting_bps,
-        split: match terms.split {
-            SplitKind::Score => 0,
-            SplitKind::Rank => 1,
-        },
+        split: split_number(terms.split),
         rankDecayBps: terms.rank_decay_bps,
         slashBps: terms.slash_bps,
         reporterBps: terms.reporter_bps,
@@ -42,6 +39,14 @@ pub(crate) fn spec_of(terms: &TaskTerms) -> TaskSpec {
         settleWindow: terms.settle_window_seconds,
         disputeWindow: terms.dispute_window_seconds,
         roundTimeout: terms.round_timeout_seconds,
+    }
+}
+
+/// As the contracts number the splits.
+pub(crate) fn split_number(split: SplitKind) -> u8 {
+    match split {
+        SplitKind::Score => 0,
+        SplitKind::Rank => 1,
     }
 }
 

@@ -37,6 +37,7 @@ on_every_chain!(
     delegation_and_slash,
     contradiction,
     voided_result,
+    proven_round,
     at_once,
     lost_answers,
     previews,
@@ -105,6 +106,7 @@ fn book(rpc: String) -> AddressBook {
         round_manager: nobody,
         penalty_manager: nobody,
         verifier: None,
+        sketch_audit: None,
         timelock: None,
         deployed_block: 0,
     }

@@ -55,6 +55,10 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "a commission of {commissionBps} basis points, at most {maximum} are allowed",
     ),
     (
+        "CommitmentTooLarge",
+        "the commitment {commitment} is not below the order of the scalar field",
+    ),
+    (
         "DifferentRounds",
         "the two updates are for different tasks or rounds",
     ),
@@ -96,6 +100,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
     ("ForeignContract", "{other} belongs to another deployment"),
     ("GasTooLow", "{gas} gas left, at least {minimum} are needed"),
     (
+        "HalfAnEntry",
+        "entry {index} of the proof has a commitment without a root of sums, or a root without a commitment",
+    ),
+    (
+        "InputTooLarge",
+        "the public input {input} is not below the order of the scalar field",
+    ),
+    (
         "InvalidProof",
         "{amount} for {account} is not under the root of round {round}",
     ),
@@ -112,14 +124,12 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "nobody set a contract that checks proofs",
     ),
     (
-        "ProofTooLong",
-        "the proof has {length} bytes, at most {maximum} are allowed",
-    ),
-    (
         "NoRewards",
         "no rewards are due to {delegator} from {operator} in task {task}",
     ),
+    ("NoSuchVerifier", "there is no verifier {index}"),
     ("NoTokenAt", "there is no contract at {token}"),
+    ("NotANorm", "the bits {bits} are of no norm"),
     (
         "NotActiveYet",
         "the delegation joins the pool at Unix time {activeAt}",
@@ -179,8 +189,24 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "nothing of task {task} is due to its creator",
     ),
     (
+        "NothingToVerify",
+        "a verifier of proofs needs a task manager and at least one key",
+    ),
+    (
         "NothingVested",
         "{account} has nothing vesting in task {task}",
+    ),
+    (
+        "OtherOwnUpdates",
+        "the proof names other updates than those that trainers committed to themselves: {got}, not {expected}",
+    ),
+    (
+        "OtherUpdates",
+        "the proof names other updates than those committed to: their root is {got}, not {expected}",
+    ),
+    (
+        "PayoutWithoutSlot",
+        "the payout at byte {offset} is for nobody whose update takes part, or is out of order",
     ),
     (
         "PayoutsAbovePool",
@@ -195,6 +221,11 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "the previous result can be challenged until Unix time {until}",
     ),
     ("ProofHolds", "the proof holds"),
+    ("ProofRefused", "the proof does not hold for this result"),
+    (
+        "ProofTooLong",
+        "the proof has {length} bytes, at most {maximum} are allowed",
+    ),
     (
         "RankDecayMissing",
         "a split by rank needs a decay above zero",
@@ -277,6 +308,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "a penalty of {bps} basis points, at most {maximum} are allowed",
     ),
     (
+        "SlotsNotAscending",
+        "a key for {slots} updates after one for {before}",
+    ),
+    (
+        "SplitNotProven",
+        "only payouts by score are proven, this task splits by another rule ({split})",
+    ),
+    (
         "StageOver",
         "the stage's time ran out at Unix time {deadline}",
     ),
@@ -319,6 +358,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "operation {operationId} is not in the state that this needs",
     ),
     (
+        "TooManyOwnUpdates",
+        "the proof says that trainers committed to {own} updates themselves, the round has {updates}",
+    ),
+    (
+        "TooManyUpdates",
+        "{updates} updates, at most {slotsMax} can be proven",
+    ),
+    (
         "TooManyValidators",
         "a round has at most {maximum} validators",
     ),
@@ -345,6 +392,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "{received} arrived of {expected}: the token takes a fee",
     ),
     (
+        "WrongEntries",
+        "{length} bytes are no entries, or of more than {slots} updates",
+    ),
+    (
+        "WrongFactors",
+        "{length} bytes are no factors, or of more than {slots} updates",
+    ),
+    (
         "WrongFactorsLength",
         "{length} bytes of factors, {expected} are needed",
     ),
@@ -352,9 +407,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "WrongMedian",
         "{factor} is not the median for update {update}",
     ),
+    ("WrongPayouts", "{length} bytes are no list of payouts"),
     (
         "WrongPayoutsLength",
         "{length} bytes are no list of payouts, or of more than there are updates",
+    ),
+    (
+        "WrongProofLength",
+        "the proof has {length} bytes, {expected} are needed",
     ),
     (
         "WrongReveal",

@@ -3,10 +3,12 @@
 
 mod ends;
 mod penalties;
+mod proofs;
 mod sending;
 mod whole;
 
 pub(crate) use ends::{cancelled_and_funded, time_outs};
 pub(crate) use penalties::{contradiction, delegation_and_slash, voided_result};
+pub(crate) use proofs::proven_round;
 pub(crate) use sending::{at_once, lost_answers, previews};
 pub(crate) use whole::{administration, whole_task};

@@ -1,13 +1,14 @@
 //! A deployment, those who act on it, and whole rounds.
 
 use convoke_client::{
-    AddressBook, Chain, ChainError, ChainEvent, Claim, DeployOptions, ResultSubmission,
+    AddressBook, Chain, ChainError, ChainEvent, Claim, DeployOptions, ProofCheck, ResultSubmission,
     RoundResult, StakeMinimums, TaskTerms,
 };
 use convoke_protocol::factors::{self, AttemptId, ChainReveal};
 use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
 use convoke_protocol::payout::{MerkleTree, PayoutDomain};
+use convoke_protocol::sketch::Norm;
 use convoke_protocol::task::{ProofMode, RewardShares, SplitKind};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 
@@ -50,7 +51,7 @@ pub(crate) fn options() -> DeployOptions {
         unbonding_seconds: UNBONDING,
         warmup_seconds: WARMUP,
         commission_notice_seconds: WARMUP,
-        unchecked_proofs: true,
+        proofs: ProofCheck::Unchecked,
         ..DeployOptions::new(SUPPLY)
     }
 }
@@ -175,7 +176,9 @@ impl<'a> Stage<'a> {
             round,
             base: BASE,
             delta: BlobHash([delta; 32]),
+            delta_root: Digest([0xd1; 32]),
             delta_bytes: 1_000,
+            delta_norm: Norm::of(0.5),
             num_examples: 10,
             train_loss_micros: 7,
         }

@@ -1,7 +1,7 @@
 //! A task from its posting to its last withdrawal.
 
 use convoke_client::{
-    AddressBook, Chain, ChainError, Claim, Stage as RoundStage, TaskState, TaskTerms,
+    AddressBook, Chain, ChainError, Claim, ProofCircuits, Stage as RoundStage, TaskState, TaskTerms,
 };
 use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
@@ -36,7 +36,9 @@ pub(crate) async fn administration(endpoint: &Endpoint) -> Vec<String> {
         stage.book.verifier,
         "the deployment set it"
     );
-    assert!(stage.book.verifier.is_some());
+    let verifier = stage.book.verifier.unwrap();
+    let circuits = bank.proof_circuits().await.unwrap();
+    assert_eq!(circuits, ProofCircuits::Unchecked { verifier });
     let roles = bank.administrators().await.unwrap();
     let timelock = stage.book.timelock.unwrap();
     assert_eq!(roles.admins, [timelock]);
@@ -60,12 +62,13 @@ pub(crate) async fn administration(endpoint: &Endpoint) -> Vec<String> {
 
     let unsafe_options = convoke_client::DeployOptions {
         token: convoke_client::DeployToken::Existing(stage.book.token),
-        unchecked_proofs: false,
+        proofs: convoke_client::ProofCheck::Unverified,
         ..options()
     };
     let strict = Stage::set_with(endpoint, unsafe_options).await;
     assert_eq!(strict.book.token, stage.book.token);
-    assert_eq!(strict.creator.proof_verifier().await.unwrap(), None);
+    let circuits = strict.creator.proof_circuits().await.unwrap();
+    assert_eq!(circuits, ProofCircuits::None);
     let task = strict.post(&strict.terms()).await;
     let outcome = strict
         .aggregator
@@ -249,6 +252,7 @@ async fn submitted(
     assert_reverts(outcome, "PayoutsAbovePool");
     assert_eq!(stage.bob.round_result(task, round).await.unwrap(), None);
     assert_eq!(stage.bob.payouts(task, round).await.unwrap(), []);
+    assert_eq!(stage.bob.submission(task, round).await.unwrap(), None);
     for _ in 0..2 {
         let outcome = stage.aggregator.submit_result(task, round, &result).await;
         outcome.unwrap();
@@ -260,6 +264,9 @@ async fn submitted(
         Err(ChainError::Conflict { what, task, round }),
         "another result"
     );
+    let told = stage.bob.submission(task, round).await.unwrap();
+    assert_eq!(told, Some(result.clone()));
+    stage.bob.check_proof(task, round, &result).await.unwrap();
     let settled = stage.bob.round_result(task, round).await.unwrap().unwrap();
     let tree = MerkleTree::of_payouts(&stage.bob.domain(), task, round, &payouts);
     assert_eq!(settled.payouts_root, tree.root());
@@ -348,6 +355,12 @@ async fn second_round_with_an_own_update(stage: &Stage<'_>, task: TaskId) {
     assert!(matches!(other.await, Err(ChainError::Conflict { .. })));
     let outcome = stage.dora.commit_update(task, round, hash, &proof).await;
     assert_reverts(outcome, "NotInCohort");
+    let own = stage.dora.own_updates(task, round, 1).await.unwrap();
+    assert_eq!(own, [(address(&stage.bob), hash)]);
+    let other = stage.dora.own_updates(task, round, 2).await;
+    assert!(matches!(other, Err(ChainError::Conflict { .. })));
+    let first = stage.dora.own_updates(task, RoundId(1), 1).await.unwrap();
+    assert_eq!(first, [], "of the round asked for");
 
     let alice = stage.update(3, task, round, 0xa0);
     let updates = [(alice.trainer, alice.header.struct_hash())];
