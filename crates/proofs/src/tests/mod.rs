@@ -5,5 +5,6 @@ mod agreement;
 mod keys;
 mod reference;
 mod rounds;
+mod settlement;
 mod shape;
 mod soundness;
