@@ -11,8 +11,8 @@ use super::rounds::{honest, round};
 use crate::error::ProofError;
 use crate::keys::{Circuit, Keys};
 use crate::proof::{PROOF_BYTES, Proof, prove};
+use crate::public_data::{PublicData, PublicInputs};
 use crate::size::Size;
-use crate::public_data::{PublicInputs, PublicData};
 use crate::witness::RoundWitness;
 use convoke_protocol::ids::{Digest, RoundId, TaskId};
 

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod keys;
+mod properties;
 mod reference;
 mod rounds;
 mod settlement;
