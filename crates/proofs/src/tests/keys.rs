@@ -16,7 +16,7 @@ use crate::size::Size;
 use crate::witness::RoundWitness;
 use convoke_protocol::ids::{Digest, RoundId, TaskId};
 
-fn keys() -> &'static Keys {
+pub(super) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(1)).unwrap())
 }
