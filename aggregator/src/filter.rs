@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use convoke_proofs::plain::{self, judge};
+use convoke_proofs::plain::{self, Reason, judge};
 use convoke_proofs::public_data::{Commitment, RoundContext};
 use convoke_protocol::ids::Digest;
 use convoke_protocol::refusal::Refusal;
@@ -72,11 +72,13 @@ fn verdicts(updates: &[&Comparand], sketched: &[Sketched], clip_norm: Norm) -> V
     let refusal = |verdict: plain::Verdict| match verdict {
         plain::Verdict::Kept => None,
         plain::Verdict::Absent => Some(Refusal::WrongSketch),
-        plain::Verdict::NoWork => Some(Refusal::NoWork { ratio_ppm: 0 }),
-        plain::Verdict::Copy { of } => Some(Refusal::Copy {
-            of: updates[of].candidate.trainer,
+        plain::Verdict::Refused(reason) => Some(match reason {
+            Reason::NoWork { ratio_ppm } => Refusal::NoWork { ratio_ppm },
+            Reason::Copy { of } => Refusal::Copy {
+                of: updates[of].candidate.trainer,
+            },
+            Reason::Colluding { energy_percent } => Refusal::Colluding { energy_percent },
         }),
-        plain::Verdict::Colluding => Some(Refusal::Colluding { energy_percent: 0 }),
     };
     let verdict = |index: usize| Verdict {
         trainer: updates[index].candidate.trainer,

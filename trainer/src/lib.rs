@@ -5,10 +5,10 @@
 //! trains nor signs twice for one round. The data never leaves this crate's process.
 
 mod error;
-mod sketching;
 
 pub mod record;
 pub mod service;
+pub mod sketching;
 pub mod training;
 
 pub use self::error::TrainerError;

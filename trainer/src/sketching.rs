@@ -12,16 +12,23 @@ use crate::error::TrainerError;
 
 /// What the aggregator asks about once the seed is drawn.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Question {
-    pub(crate) round: RoundId,
-    pub(crate) attempt: u16,
-    pub(crate) seed: Digest,
-    pub(crate) clip_norm: Norm,
+pub struct Question {
+    /// The round.
+    pub round: RoundId,
+    /// The attempt on chain.
+    pub attempt: u16,
+    /// The seed, as the chain has it.
+    pub seed: Digest,
+    /// The round's clipping norm.
+    pub clip_norm: Norm,
 }
 
 /// Norm and root of a delta among the blobs. A value that is not finite leaves them zero: the
 /// aggregator refuses such a delta whatever its header says.
-pub(crate) fn stats(blobs: &BlobStore, delta: &BlobHash) -> Result<DeltaStats, TrainerError> {
+///
+/// # Errors
+/// [`TrainerError::Sketch`] if it cannot be read.
+pub fn stats(blobs: &BlobStore, delta: &BlobHash) -> Result<DeltaStats, TrainerError> {
     let file = TensorFile::open(&blobs.path(delta))?;
     Ok(measure(&file)?.unwrap_or(DeltaStats {
         norm: Norm::ZERO,
@@ -30,7 +37,10 @@ pub(crate) fn stats(blobs: &BlobStore, delta: &BlobHash) -> Result<DeltaStats, T
 }
 
 /// The claim about the sketch of an update, whose delta is among the blobs. One pass over it.
-pub(crate) fn claim(
+///
+/// # Errors
+/// [`TrainerError::Sketch`] if it cannot be read.
+pub fn claim(
     blobs: &BlobStore,
     domain: &PayoutDomain,
     update: &SignedUpdate,
