@@ -84,18 +84,14 @@ async fn the_circuits_are_told(stage: &Stage<'_>) {
 
 /// Every lie has its sentence, and changes nothing.
 async fn refused(stage: &Stage<'_>, task: TaskId, round: RoundId, result: &ResultSubmission) {
-    let unit = |result: &mut ResultSubmission| {
-        result.payouts[0].1.0 -= 1;
-        result.payouts[1].1.0 += 1;
-    };
-    let lies: [(&str, &dyn Fn(&mut ResultSubmission)); 7] = [
-        ("WrongProofLength", &|r| r.proof = b"proof".to_vec()),
-        ("ProofRefused", &unit),
-        ("ProofRefused", &|r| r.checkpoint = BlobHash([0xbb; 32])),
-        ("ProofRefused", &|r| r.result_hash = Digest([0xbb; 32])),
-        ("ProofRefused", &|r| r.proof[0] ^= 1),
-        ("PayoutWithoutSlot", &|r| r.payouts.swap(0, 1)),
-        ("OtherUpdates", &|r| r.proof[294 + 20] ^= 1),
+    let lies: [(&str, Lie); 7] = [
+        ("WrongProofLength", |r| r.proof = b"proof".to_vec()),
+        ("ProofRefused", one_unit),
+        ("ProofRefused", |r| r.checkpoint = BlobHash([0xbb; 32])),
+        ("ProofRefused", |r| r.result_hash = Digest([0xbb; 32])),
+        ("ProofRefused", |r| r.proof[0] ^= 1),
+        ("PayoutWithoutSlot", |r| r.payouts.swap(0, 1)),
+        ("OtherUpdates", |r| r.proof[294 + 20] ^= 1),
     ];
     for (name, lie) in lies {
         let mut false_result = result.clone();
@@ -108,6 +104,13 @@ async fn refused(stage: &Stage<'_>, task: TaskId, round: RoundId, result: &Resul
         assert!(error.to_string().contains(&format!("{name} (")), "{error}");
     }
     assert_eq!(stage.bob.submission(task, round).await.unwrap(), None);
+}
+
+type Lie = fn(&mut ResultSubmission);
+
+fn one_unit(result: &mut ResultSubmission) {
+    result.payouts[0].1.0 -= 1;
+    result.payouts[1].1.0 += 1;
 }
 
 /// Fills in payouts and proof.
