@@ -14,6 +14,7 @@ mod output;
 mod presets;
 mod processes;
 mod progress;
+mod proof_keys;
 mod session;
 mod shutdown;
 mod times;

@@ -328,7 +328,7 @@ mod tests {
 
     fn values(path: &Path) -> Vec<f32> {
         let file = TensorFile::open(path).unwrap();
-        file.map_chunks(|_, chunk| chunk.to_vec()).unwrap().concat()
+        file.map_parts(|_, chunk| chunk.to_vec()).unwrap().concat()
     }
 
     struct Bench {
@@ -409,7 +409,8 @@ mod tests {
             let hash = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let step = bench.step(rule, HEAVY);
-                pool.unwrap().install(|| aggregate_step(&step).unwrap().checkpoint)
+                pool.unwrap()
+                    .install(|| aggregate_step(&step).unwrap().checkpoint)
             };
             let one = hash(1);
             assert_eq!(one, hash(2), "{}", rule.name());
@@ -430,7 +431,8 @@ mod tests {
         let mut bench = Bench::of(300, 2);
         let first = aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap();
         assert_eq!(first, aggregate_step(&bench.step(&FedAvg, HEAVY)).unwrap());
-        let state = |stepped: &Stepped| bench.dir.path().join(stepped.state.unwrap().to_file_name());
+        let state =
+            |stepped: &Stepped| bench.dir.path().join(stepped.state.unwrap().to_file_name());
         let (before, after) = (values(&bench.base.1), values(&first.path));
         for ((x, v), y) in before.iter().zip(values(&state(&first))).zip(&after) {
             assert_eq!((f64::from(*x) + HEAVY.server_lr * f64::from(v)) as f32, *y);
@@ -459,10 +461,7 @@ mod tests {
         let mut bench = Bench::of(100, 2);
         bench.kept[1] = update(bench.dir.path(), 9, &normal(3, 101));
         let error = aggregate_step(&bench.step(&CoordinateMedian, ADD)).unwrap_err();
-        assert!(
-            matches!(error, AggregatorError::Sketch(_)),
-            "{error}"
-        );
+        assert!(matches!(error, AggregatorError::Sketch(_)), "{error}");
         assert_eq!(bench.file_names().len(), 4);
     }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
-use convoke_protocol::codec::CodecError;
 use convoke_proofs::error::ProofError;
+use convoke_protocol::codec::CodecError;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use convoke_protocol::task::TaskFileError;
 use convoke_sketch::SketchError;
@@ -30,6 +30,12 @@ pub enum AggregatorError {
     /// Our configuration, or our bug: a round cannot be proven.
     #[error("cannot prove the round: {0}")]
     Proof(#[from] ProofError),
+    /// The deployment's administrators have named a verifier that this version does not know.
+    #[error("the chain's proof verifier {verifier} is of no kind that this version can prove for")]
+    UnknownVerifier {
+        /// The contract.
+        verifier: Address,
+    },
     /// Our configuration: the keys for proofs are not those that the chain verifies with.
     #[error(
         "no keys in {} for the chain's verifier of {slots} updates, which is of circuit {circuit}: {reason}",

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use convoke_proofs::plain::{Reason, judge};
+use convoke_proofs::plain::{self, Reason, judge};
 use convoke_proofs::public_data::{Commitment, RoundContext};
 use convoke_protocol::ids::Digest;
 use convoke_protocol::refusal::Refusal;
@@ -69,22 +69,23 @@ fn verdicts(updates: &[&Comparand], sketched: &[Sketched], clip_norm: Norm) -> V
     let sketched: Vec<Option<Sketched>> = updates.iter().zip(sketched).map(honest).collect();
     let values: Vec<_> = sketched.iter().map(|s| s.map(|s| s.sketch.0)).collect();
     let judgement = judge(&values);
-    let refusal = |reason: &Reason| match *reason {
-        Reason::NoWork { ratio_ppm } => Refusal::NoWork { ratio_ppm },
-        Reason::Copy { of } => Refusal::Copy {
-            of: updates[of].candidate.trainer,
-        },
-        Reason::Colluding { energy_percent } => Refusal::Colluding { energy_percent },
+    let refusal = |verdict: plain::Verdict| match verdict {
+        plain::Verdict::Kept => None,
+        plain::Verdict::Absent => Some(Refusal::WrongSketch),
+        plain::Verdict::Refused(reason) => Some(match reason {
+            Reason::NoWork { ratio_ppm } => Refusal::NoWork { ratio_ppm },
+            Reason::Copy { of } => Refusal::Copy {
+                of: updates[of].candidate.trainer,
+            },
+            Reason::Colluding { energy_percent } => Refusal::Colluding { energy_percent },
+        }),
     };
     let verdict = |index: usize| Verdict {
         trainer: updates[index].candidate.trainer,
         sketched: sketched[index],
         clip_ppm: clip_ppm(updates[index].norm, clip_norm),
         alignment: judgement.scores[index],
-        refusal: match sketched[index] {
-            None => Some(Refusal::WrongSketch),
-            Some(_) => judgement.reasons[index].as_ref().map(refusal),
-        },
+        refusal: refusal(judgement.verdicts[index]),
     };
     (0..updates.len()).map(verdict).collect()
 }

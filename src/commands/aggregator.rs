@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cli::{self, ChainArgs};
 use crate::keys::KeyArgs;
 use crate::output::Format;
+use crate::proof_keys::ProofKeyArgs;
 use crate::session::Ledger;
 use crate::shutdown::ParentArgs;
 
@@ -36,6 +37,8 @@ pub(crate) struct AggregatorArgs {
     /// State and checkpoints [default: convoke-aggregator-TASK]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    proof_keys: ProofKeyArgs,
     /// Leave pay unclaimed at the end
     #[arg(long)]
     no_claim: bool,
@@ -62,6 +65,7 @@ pub(crate) async fn run(args: AggregatorArgs, format: Format) -> anyhow::Result<
         listen: args.listen,
         dir,
         initial: args.initial,
+        keys: args.proof_keys.folder()?,
     };
     let listening = |address: SocketAddr| {
         let event = json!({ "event": "listening", "address": address.to_string() });

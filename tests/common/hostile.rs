@@ -63,12 +63,21 @@ impl Peer {
         base: BlobHash,
         bytes: &[u8],
     ) -> UpdateHeader {
+        let delta = self.blobs().insert_bytes(bytes).unwrap();
+        let nothing = DeltaStats {
+            norm: Norm::ZERO,
+            root: Digest::ZERO,
+        };
+        // What is no delta has no measures.
+        let stats = sketching::stats(self.blobs(), &delta).unwrap_or(nothing);
         UpdateHeader {
             task: world.task,
             round,
             base,
-            delta: self.blobs().insert_bytes(bytes).unwrap(),
+            delta,
+            delta_root: stats.root,
             delta_bytes: bytes.len() as u64,
+            delta_norm: stats.norm,
             num_examples: 100,
             train_loss_micros: 1,
         }

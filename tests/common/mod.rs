@@ -120,7 +120,7 @@ impl World {
         let creator = wallet(1);
         let options = DeployOptions {
             unbonding_seconds: 60,
-            unchecked_proofs: true,
+            proof_check: ProofCheck::Keys(vec![proof_key()]),
             ..DeployOptions::new(Amount(u128::from(u64::MAX)))
         };
         let book = Chain::deploy(&url, &creator, &options).await.unwrap();

@@ -2,6 +2,7 @@
 
 use convoke_models::ModelError;
 use convoke_node::NodeError;
+use convoke_sketch::SketchError;
 use convoke_transport::TransportError;
 
 /// What ends a trainer.
@@ -16,6 +17,9 @@ pub enum TrainerError {
     /// The blob store, or an address that cannot be dialled.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// Our delta cannot be read again.
+    #[error(transparent)]
+    Sketch(#[from] SketchError),
     /// Our bug.
     #[error("the training thread died: {0}")]
     Thread(String),

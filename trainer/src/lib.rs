@@ -8,6 +8,7 @@ mod error;
 
 pub mod record;
 pub mod service;
+pub mod sketching;
 pub mod training;
 
 pub use self::error::TrainerError;

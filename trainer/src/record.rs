@@ -25,10 +25,17 @@ impl Record {
         round: RoundId,
         base: BlobHash,
     ) -> Result<Option<SignedUpdate>, NodeError> {
+        let latest = Self::latest(state)?;
+        Ok(latest.filter(|update| update.header.round == round && update.header.base == base))
+    }
+
+    /// The update signed last.
+    ///
+    /// # Errors
+    /// [`NodeError::State`].
+    pub fn latest(state: &StateDir) -> Result<Option<SignedUpdate>, NodeError> {
         let record: Option<Self> = state.load(NAME)?;
-        Ok(record
-            .map(|record| record.update)
-            .filter(|update| update.header.round == round && update.header.base == base))
+        Ok(record.map(|record| record.update))
     }
 
     /// Remembers an update, durably.

@@ -14,13 +14,14 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::refusal::Refusal;
-use convoke_protocol::update::UpdateHeader;
+use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_transport::{BlobStore, Endpoint, Limits, TransportError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::TrainerError;
 use crate::record::Record;
+use crate::sketching::{self, Question};
 use crate::training::Workbench;
 
 /// The aggregator hears of progress no more often than this.
@@ -57,6 +58,11 @@ pub struct Config {
 pub trait Conduct: Send {
     /// Changes the flat delta.
     fn corrupt(&mut self, round: RoundId, delta: &mut [f32]);
+
+    /// Whether to sign a sketch in this round that is not the delta's.
+    fn lies(&self, _round: RoundId) -> bool {
+        false
+    }
 }
 
 /// How a trainer ended.
@@ -293,6 +299,21 @@ impl Trainer {
                 self.tell(TrainerEvent::Stored { round });
                 Ok(())
             }
+            Order::Sketch {
+                round,
+                attempt,
+                delta,
+                seed,
+                clip_norm,
+            } => {
+                let question = Question {
+                    round,
+                    attempt,
+                    seed,
+                    clip_norm,
+                };
+                self.sketch(&delta, question)
+            }
             // The notice to everybody says the same, and names us.
             Order::UpdateRefused { .. } => Ok(()),
             Order::Score { .. } | Order::Reveal { .. } | Order::Evaluate { .. } => {
@@ -381,18 +402,22 @@ impl Trainer {
         round: RoundId,
         base: BlobHash,
         trained: Trained,
-    ) -> Result<convoke_protocol::update::SignedUpdate, TrainerError> {
+    ) -> Result<SignedUpdate, TrainerError> {
         let mut delta = trained.delta;
         if let Some(conduct) = &mut self.conduct {
             conduct.corrupt(round, delta.values_mut());
         }
         let bytes = delta.to_safetensors();
+        let delta = self.blobs.insert_bytes(&bytes)?;
+        let stats = sketching::stats(&self.blobs, &delta)?;
         let header = UpdateHeader {
             task: self.task.task,
             round,
             base,
-            delta: self.blobs.insert_bytes(&bytes)?,
+            delta,
+            delta_root: stats.root,
             delta_bytes: bytes.len() as u64,
+            delta_norm: stats.norm,
             num_examples: trained.num_examples as u64,
             // Saturates: a loss is never negative, and an absurd one stays absurd.
             train_loss_micros: (f64::from(trained.loss) * 1e6) as u64,
@@ -400,6 +425,40 @@ impl Trainer {
         let update = header.sign(&self.task.chain.domain(), &self.wallet);
         Record::save(&self.state, &update)?;
         Ok(update)
+    }
+
+    /// Says what the sketch of our update is, of the latest only.
+    fn sketch(&self, delta: &BlobHash, question: Question) -> Result<(), TrainerError> {
+        let latest = Record::latest(&self.state)?;
+        let asked = |update: &SignedUpdate| {
+            update.header.round == question.round && update.header.delta == *delta
+        };
+        let Some(update) = latest.filter(asked) else {
+            tracing::warn!(%delta, "asked for the sketch of a delta that is not ours");
+            return Ok(());
+        };
+        let (blobs, handle) = (self.blobs.clone(), self.link.handle());
+        let (domain, wallet) = (self.task.chain.domain(), self.wallet.clone());
+        let lie = self
+            .conduct
+            .as_ref()
+            .is_some_and(|c| c.lies(question.round));
+        tokio::spawn(async move {
+            let work = move || {
+                let mut claim = sketching::claim(&blobs, &domain, &update, &question)?;
+                if lie {
+                    claim.sums_root.0[0] ^= 1;
+                }
+                Ok::<_, TrainerError>(claim.sign(&domain, &wallet))
+            };
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(signed)) => handle.send(&NodeMessage::Sketch(signed)).await,
+                // The aggregator goes on with what it finds itself.
+                Ok(Err(error)) => tracing::warn!(%error, "the sketch was not made"),
+                Err(error) => tracing::warn!(%error, "the sketch was not made"),
+            }
+        });
+        Ok(())
     }
 
     fn push(&self, round: RoundId, delta: BlobHash) {

@@ -20,8 +20,8 @@ pub(super) struct Access {
 
 #[derive(Default)]
 struct Rights {
-    /// Checkpoints: for everyone.
-    checkpoints: BTreeSet<BlobHash>,
+    /// Checkpoints, server optimizer's states and records: for everyone.
+    published: BTreeSet<BlobHash>,
     /// Candidates: for validators, while they score.
     candidates: BTreeSet<BlobHash>,
     validators: BTreeSet<Address>,
@@ -42,7 +42,7 @@ impl Access {
     /// Takes over what the state machine allows now.
     pub(super) fn update(&self, run: &Run) {
         let mut rights = self.rights();
-        rights.checkpoints = run.checkpoints().collect();
+        rights.published = run.published().collect();
         rights.candidates = run.candidates().collect();
         rights.validators = run
             .members()
@@ -62,7 +62,7 @@ impl Access {
     pub(super) fn take_finished_deltas(&self) -> BTreeSet<BlobHash> {
         let mut rights = self.rights();
         let mut seen = std::mem::take(&mut rights.seen);
-        seen.retain(|blob| !rights.checkpoints.contains(blob));
+        seen.retain(|blob| !rights.published.contains(blob));
         seen
     }
 
@@ -75,7 +75,7 @@ impl Access {
 impl BlobPolicy for Access {
     fn may_read(&self, peer: Address, blob: &BlobHash) -> bool {
         let rights = self.rights();
-        rights.checkpoints.contains(blob)
+        rights.published.contains(blob)
             || (rights.candidates.contains(blob) && rights.validators.contains(&peer))
     }
 

@@ -4,37 +4,50 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use convoke_client::Stage;
-use convoke_protocol::identity::keccak;
+use convoke_client::{ResultSubmission, Stage};
+use convoke_proofs::error::ProofError;
+use convoke_proofs::public_data::RoundContext;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::message::Candidate;
-use convoke_protocol::round::Event;
+use convoke_protocol::record::{Dossier, RECORD_VERSION, RoundRecord, StepRecord};
+use convoke_protocol::refusal::Refusal;
+use convoke_protocol::round::{Comparand, Event, Setup};
+use convoke_protocol::sketch::Norm;
+use convoke_protocol::update::UpdateHeader;
+use convoke_sketch::{DeltaStats, Layout, inspect};
 use convoke_transport::BlobStore;
 use tokio::sync::mpsc;
 
 use super::Input;
-use super::rounds::{Attempt, Rounds, Sealed};
-use crate::aggregate::{Step, aggregate_step};
-use crate::delta_file::{self, Layout};
+use super::proving::Prover;
+use super::rounds::{Attempt, Rounds};
+use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
 use crate::server_optimizer::SgdMomentum;
 
+/// Why a round without pay is tried again instead of settled.
+const NOTHING_TO_PAY: &str = "nobody has a positive score and factor, so there is nothing to pay";
+
 pub(super) struct Jobs {
     pub(super) rounds: Rounds,
+    pub(super) prover: Prover,
     pub(super) blobs: BlobStore,
     pub(super) layout: Arc<Layout>,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
 impl Jobs {
-    /// Checks a delta that has arrived: its tensors, and that every value is finite.
-    pub(super) fn inspect(&self, trainer: Address, delta: BlobHash) {
-        let (path, layout) = (self.blobs.path(&delta), self.layout.clone());
+    /// Checks a delta that has arrived: its tensors, that every value is finite, and that norm and
+    /// root are those of its header.
+    pub(super) fn inspect(&self, trainer: Address, header: &UpdateHeader) {
+        let (path, layout) = (self.blobs.path(&header.delta), self.layout.clone());
+        let (delta, norm, root) = (header.delta, header.delta_norm, header.delta_root);
         self.compute(move || {
-            Ok(match delta_file::inspect(&path, &layout)? {
-                Ok(_) => Event::DeltaStored { trainer, delta },
+            let stats = inspect(&path, &layout)?;
+            Ok(match stats.and_then(|stats| check(&stats, norm, root)) {
+                Ok(()) => Event::DeltaStored { trainer, delta },
                 Err(refusal) => Event::DeltaRefused {
                     trainer,
                     delta,
@@ -65,25 +78,36 @@ impl Jobs {
     }
 
     /// The sketches' seed is drawn when all updates are committed to, and none can be fitted to it.
+    pub(super) fn seal(&self, at: Attempt, committed: Vec<(Address, Digest)>) {
+        let rounds = self.rounds();
+        self.spawn(async move { Ok(rounds.seal(at, &committed).await?) });
+    }
+
     pub(super) fn filter(
         &self,
         at: Attempt,
-        committed: Vec<(Address, Digest)>,
-        updates: Vec<Candidate>,
+        seed: Digest,
+        clip_norm: Norm,
+        updates: Vec<Comparand>,
     ) {
-        let (rounds, blobs, layout) = (self.rounds(), self.blobs.clone(), self.layout.clone());
-        self.spawn(async move {
-            let Sealed { seed, own_updates } = match rounds.seal(at, &committed).await? {
-                Ok(sealed) => sealed,
-                Err(lost) => return Ok(lost),
-            };
-            let seed = keccak(&[b"convoke.sketch.v1", &seed.0]);
-            let updates = with_paths(updates, &blobs);
-            let verdicts = blocking(move || filter_updates(&updates, &seed, &layout)).await?;
-            Ok(Event::Filtered {
-                own_updates,
-                verdicts,
-            })
+        let setup = self.rounds.setup();
+        let context = RoundContext {
+            chain_id: setup.domain.chain_id,
+            contract: setup.domain.contract,
+            task: setup.task,
+            round: at.round,
+            attempt: at.attempt,
+            seed,
+        };
+        let with_path = |update: Comparand| {
+            let path = self.blobs.path(&update.candidate.delta);
+            (update, path)
+        };
+        let updates: Vec<_> = updates.into_iter().map(with_path).collect();
+        let layout = self.layout.clone();
+        self.compute(move || {
+            let verdicts = filter_updates(&updates, &context, clip_norm, &layout)?;
+            Ok(Event::Filtered { verdicts })
         });
     }
 
@@ -113,24 +137,49 @@ impl Jobs {
                 optimizer: SgdMomentum::of(aggregation),
                 out_dir: blobs.dir(),
             };
-            let (checkpoint, _) = aggregate_step(&step)?;
+            let Stepped {
+                checkpoint, state, ..
+            } = aggregate_step(&step)?;
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
-            Ok(Event::Aggregated { checkpoint })
+            Ok(Event::Aggregated { checkpoint, state })
         });
     }
 
-    pub(super) fn submit_result(
-        &self,
-        at: Attempt,
-        checkpoint: BlobHash,
-        payouts: Vec<(Address, Amount)>,
-        factors: Vec<u16>,
-        reveals: Vec<Vec<u16>>,
-    ) {
-        let rounds = self.rounds();
+    /// Publishes the round's record, proves it and submits it.
+    pub(super) fn submit_result(&self, outcome: Outcome) {
+        let (rounds, blobs, prover) = (self.rounds(), self.blobs.clone(), self.prover.clone());
         self.spawn(async move {
-            let settled = rounds.settle(at, checkpoint, payouts, factors, reveals);
-            Ok(settled.await?)
+            let (at, reveals) = (outcome.at, outcome.reveals.clone());
+            let pool = rounds.trainers_pool(at.round).await?;
+            let of_rounds = rounds.clone();
+            let proven = blocking(move || {
+                let setup = of_rounds.setup();
+                let before = state_of(blobs.dir(), &outcome.base)?;
+                let record = outcome.record(setup, before);
+                let name = blobs.insert_bytes(&record.to_json().map_err(|error| {
+                    AggregatorError::Job(format!("the record cannot be written: {error}"))
+                })?)?;
+                let result_hash = Digest(name.0);
+                let proof = match prover.prove(&record, setup, pool, result_hash) {
+                    Err(AggregatorError::Proof(ProofError::NothingToPay)) => None,
+                    proof => Some(proof?),
+                };
+                Ok((record, result_hash, proof))
+            });
+            let (record, result_hash, proof) = proven.await?;
+            let Some(proof) = proof else {
+                return Ok(rounds.give_up(at, NOTHING_TO_PAY.into()).await?);
+            };
+            tracing::info!(round = at.round.0, bytes = proof.len(), "round proven");
+            let result = ResultSubmission {
+                checkpoint: record.checkpoint,
+                result_hash,
+                payouts: record.payouts,
+                factors: record.factors,
+                reveals,
+                proof,
+            };
+            Ok(rounds.settle(at, &result).await?)
         });
     }
 
@@ -165,6 +214,59 @@ impl Jobs {
         });
     }
 }
+
+/// How a round ended.
+pub(super) struct Outcome {
+    pub(super) at: Attempt,
+    pub(super) base: BlobHash,
+    pub(super) checkpoint: BlobHash,
+    pub(super) state: Option<BlobHash>,
+    pub(super) dossier: Box<Dossier>,
+    pub(super) payouts: Vec<(Address, Amount)>,
+    pub(super) factors: Vec<u16>,
+    pub(super) reveals: Vec<Vec<u16>>,
+}
+
+impl Outcome {
+    fn record(self, setup: &Setup, state_before: Option<BlobHash>) -> RoundRecord {
+        let aggregation = &setup.spec.aggregation;
+        RoundRecord {
+            version: RECORD_VERSION,
+            domain: setup.domain,
+            task: setup.task,
+            round: self.at.round,
+            attempt: self.at.attempt,
+            base: self.base,
+            checkpoint: self.checkpoint,
+            step: StepRecord {
+                rule: aggregation.rule.clone(),
+                server_lr: aggregation.server_lr,
+                server_momentum: aggregation.server_momentum,
+                state_before,
+                state_after: self.state,
+            },
+            dossier: *self.dossier,
+            factors: self.factors,
+            payouts: self.payouts,
+        }
+    }
+}
+
+/// Norms are sums in another order on other machines.
+fn check(stats: &DeltaStats, claimed: Norm, root: Digest) -> Result<(), Refusal> {
+    let actual = stats.norm;
+    if (claimed.value() - actual.value()).abs() > NORM_TOLERANCE * actual.value() {
+        return Err(Refusal::WrongNorm { claimed, actual });
+    }
+    if root != stats.root {
+        let (claimed, actual) = (root, stats.root);
+        return Err(Refusal::WrongRoot { claimed, actual });
+    }
+    Ok(())
+}
+
+/// Ten times what rounding to single precision makes of a norm.
+const NORM_TOLERANCE: f64 = 1e-6;
 
 async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, AggregatorError> + Send + 'static,

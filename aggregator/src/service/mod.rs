@@ -4,6 +4,7 @@
 mod access;
 mod jobs;
 mod peers;
+mod proving;
 mod pulse;
 mod rounds;
 mod start;
@@ -20,15 +21,16 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
+use convoke_sketch::Layout;
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
-use self::jobs::Jobs;
+use self::jobs::{Jobs, Outcome};
 use self::peers::{PeerEvent, Peers};
+use self::proving::Prover;
 use self::rounds::{Attempt, Rounds};
-use crate::delta_file::Layout;
 use crate::error::AggregatorError;
 use crate::rules;
 use crate::store::Store;
@@ -62,6 +64,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// The initial checkpoint; needed at the first start only.
     pub initial: Option<PathBuf>,
+    /// Folder with the keys for proofs.
+    pub keys: PathBuf,
 }
 
 /// How a run ended.
@@ -143,6 +147,7 @@ impl Service {
             checkpoint_bytes: blobs.len(&initial).unwrap_or_default(),
             spec,
         };
+        let prover = Prover::open(&chain, &setup, config.keys).await?;
         let (run, resumed) = start::replay(setup, &store).await?;
 
         let (inputs_tx, inputs) = mpsc::channel(INPUTS_MAX);
@@ -150,6 +155,7 @@ impl Service {
         let access = Access::new(inputs_tx.clone());
         let jobs = Jobs {
             rounds: Rounds::new(chain.clone(), Arc::new(run.setup().clone())),
+            prover,
             blobs: blobs.clone(),
             layout: Arc::new(layout),
             inputs: inputs_tx.clone(),
@@ -268,7 +274,7 @@ impl Service {
             Input::Broken(error) => Err(error),
             Input::Delivered { trainer, delta } => {
                 if self.run.expects_delta(trainer, &delta) {
-                    self.jobs.inspect(trainer, delta);
+                    self.inspect(trainer);
                 }
                 Ok(())
             }
@@ -297,6 +303,10 @@ impl Service {
                 );
             }
             NodeMessage::Update(update) => (None, Event::UpdateAnnounced(update)),
+            NodeMessage::Sketch(claim) if claim.trainer != from => {
+                return self.complain(from, format!("this sketch is signed for {}", claim.trainer));
+            }
+            NodeMessage::Sketch(claim) => (stale(claim.claim.round), Event::SketchClaimed(claim)),
             NodeMessage::Progress { round, step, steps } => (
                 stale(round),
                 Event::Progressed {
@@ -412,14 +422,20 @@ impl Service {
                     base,
                     cohort,
                 } => self.jobs.open_round(round, after, base, cohort),
-                Effect::Filter {
+                Effect::Seal {
                     round,
                     attempt,
                     committed,
+                } => self.jobs.seal(Attempt { round, attempt }, committed),
+                Effect::Filter {
+                    round,
+                    attempt,
+                    seed,
+                    clip_norm,
                     updates,
                 } => {
                     let at = Attempt { round, attempt };
-                    self.jobs.filter(at, committed, updates);
+                    self.jobs.filter(at, seed, clip_norm, updates);
                 }
                 Effect::OpenReveal { round, attempt } => {
                     self.jobs.open_reveal(Attempt { round, attempt });
@@ -431,18 +447,32 @@ impl Service {
                 Effect::SubmitResult {
                     round,
                     attempt,
+                    base,
                     checkpoint,
+                    state,
+                    dossier,
                     payouts,
                     factors,
                     reveals,
-                } => {
-                    let at = Attempt { round, attempt };
-                    self.jobs
-                        .submit_result(at, checkpoint, payouts, factors, reveals);
-                }
+                } => self.jobs.submit_result(Outcome {
+                    at: Attempt { round, attempt },
+                    base,
+                    checkpoint,
+                    state,
+                    dossier,
+                    payouts,
+                    factors,
+                    reveals,
+                }),
                 Effect::CloseTask => self.jobs.close_task(),
                 Effect::AwaitClosing => self.jobs.await_closing(),
             }
+        }
+    }
+
+    fn inspect(&self, trainer: Address) {
+        if let Some(header) = self.run.announced(trainer) {
+            self.jobs.inspect(trainer, header);
         }
     }
 
@@ -451,7 +481,7 @@ impl Service {
             && self.blobs.contains(delta)
         {
             // It has been sent before, in another attempt or by another trainer.
-            self.jobs.inspect(to, *delta);
+            self.inspect(to);
             return;
         }
         self.peers.tell(to, &AggregatorMessage::Order(order));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use convoke_client::{
     Chain, ChainError, ResultSubmission, RoundState, Stage, TaskState, patiently,
 };
-use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::payout::MerkleTree;
 use convoke_protocol::round::{Event, Setup};
+use convoke_protocol::task::BPS;
 
 /// First wait between two looks at a stage that others move on; doubled up to the longest.
 const LOOK_MIN: Duration = Duration::from_millis(50);
@@ -32,12 +32,6 @@ pub(super) struct Attempt {
 
 /// What a round gives at a stage, or the event that says why it does not.
 pub(super) type Reached<T> = Result<Result<T, Event>, ChainError>;
-
-/// A round whose seed is drawn.
-pub(super) struct Sealed {
-    pub(super) seed: Digest,
-    pub(super) own_updates: u16,
-}
 
 impl Rounds {
     pub(super) fn new(chain: Chain, setup: Arc<Setup>) -> Self {
@@ -118,25 +112,28 @@ impl Rounds {
         &self,
         at: Attempt,
         committed: &[(Address, Digest)],
-    ) -> Reached<Sealed> {
-        match self.try_seal(at.round, committed).await {
-            Ok(sealed) => Ok(Ok(sealed)),
-            Err(error) => self.round_lost(at, error).await.map(Err),
+    ) -> Result<Event, ChainError> {
+        match self.try_seal(at, committed).await {
+            Ok(sealed) => Ok(sealed),
+            Err(error) => self.round_lost(at, error).await,
         }
     }
 
     async fn try_seal(
         &self,
-        round: RoundId,
+        at: Attempt,
         committed: &[(Address, Digest)],
-    ) -> Result<Sealed, ChainError> {
-        let (chain, task) = (&self.chain, self.setup.task);
+    ) -> Result<Event, ChainError> {
+        let (chain, task, round) = (&self.chain, self.setup.task, at.round);
         let root = MerkleTree::of_updates(&self.setup.domain, task, round, committed).root();
         let count = u16::try_from(committed.len()).unwrap_or(u16::MAX);
         patiently(|| chain.commit_updates(task, round, root, count)).await?;
         let seed = patiently(|| chain.draw_seed(task, round)).await?;
-        let own_updates = patiently(|| chain.round(task, round)).await?.own_updates;
-        Ok(Sealed { seed, own_updates })
+        let own_updates = match patiently(|| chain.round(task, round)).await?.own_updates {
+            0 => Vec::new(),
+            _ => patiently(|| chain.own_updates(task, round, at.attempt)).await?,
+        };
+        Ok(Event::Sealed { seed, own_updates })
     }
 
     /// Waits until the attempt has come to `stage`, and moves it on where its time has run out.
@@ -168,28 +165,37 @@ impl Rounds {
         Ok(Event::ScoresRead { scores })
     }
 
-    /// Submits a result.
+    /// What all trainers of a round share at most.
+    pub(super) async fn trainers_pool(&self, round: RoundId) -> Result<Amount, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let pool = patiently(|| chain.round(task, round)).await?.pool;
+        let share = u128::from(self.setup.spec.reward.trainers_bps);
+        Ok(pool.share_down(share, u128::from(BPS)))
+    }
+
+    /// Submits a result, whose hash is the name of its record.
     pub(super) async fn settle(
         &self,
         at: Attempt,
-        checkpoint: BlobHash,
-        payouts: Vec<(Address, Amount)>,
-        factors: Vec<u16>,
-        reveals: Vec<Vec<u16>>,
+        result: &ResultSubmission,
     ) -> Result<Event, ChainError> {
         let (chain, task) = (&self.chain, self.setup.task);
-        let submission = ResultSubmission {
-            checkpoint,
-            result_hash: self.result_hash(at.round, &checkpoint, &payouts),
-            payouts,
-            factors,
-            reveals,
-            proof: Vec::new(),
-        };
-        match patiently(|| chain.submit_result(task, at.round, &submission)).await {
-            Ok(()) => Ok(Event::ResultRecorded),
+        match patiently(|| chain.submit_result(task, at.round, result)).await {
+            Ok(()) => Ok(Event::ResultRecorded {
+                record: BlobHash(result.result_hash.0),
+            }),
             Err(error) => self.round_lost(at, error).await,
         }
+    }
+
+    /// Gives an attempt up: what it had is for the next.
+    pub(super) async fn give_up(&self, at: Attempt, reason: String) -> Result<Event, ChainError> {
+        let (chain, task) = (&self.chain, self.setup.task);
+        let state = patiently(|| chain.round(task, at.round)).await?;
+        if is_open(state.stage) && state.attempt == at.attempt {
+            patiently(|| chain.fail_round(task, at.round)).await?;
+        }
+        Ok(Event::RoundLost { reason })
     }
 
     /// Closes the task once its last result is final.
@@ -232,27 +238,6 @@ impl Rounds {
             return Err(error);
         }
         Ok(lost(at))
-    }
-
-    /// Binds what the contract does not read for itself, for later verification.
-    fn result_hash(
-        &self,
-        round: RoundId,
-        checkpoint: &BlobHash,
-        payouts: &[(Address, Amount)],
-    ) -> Digest {
-        let (domain, task) = (&self.setup.domain, self.setup.task);
-        keccak(&[
-            b"convoke.result.v1",
-            &domain.chain_id.to_be_bytes(),
-            &domain.contract.0,
-            &task.0.to_be_bytes(),
-            &round.0.to_be_bytes(),
-            &checkpoint.0,
-            &MerkleTree::of_payouts(domain, task, round, payouts)
-                .root()
-                .0,
-        ])
     }
 }
 

@@ -20,9 +20,9 @@ use crate::builder::{Backend, Builder};
 use crate::circuit::synthesize;
 use crate::error::ProofError;
 use crate::plain::SKETCH_LEN;
+use crate::public_data::RoundContext;
 use crate::rng::ArkRng;
 use crate::size::Size;
-use crate::public_data::RoundContext;
 use crate::verifying::VerifyingKey;
 use crate::witness::{Entry, RoundWitness, Witness};
 

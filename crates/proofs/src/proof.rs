@@ -10,8 +10,8 @@ use crate::circuit::synthesize;
 use crate::error::ProofError;
 use crate::keys::Keys;
 use crate::points::{base_element, g1_words, g2_words, to_g1, to_g2};
+use crate::public_data::{PublicData, PublicInputs, from_word, to_word};
 use crate::rng::ArkRng;
-use crate::public_data::{PublicInputs, PublicData, from_word, to_word};
 use crate::witness::{RoundWitness, Witness};
 
 /// Bytes of an encoded proof: 8 coordinates and h.
@@ -66,7 +66,10 @@ fn prove_witness<R: RngCore + CryptoRng>(
 ///
 /// # Errors
 /// [`ProofError::Unsatisfied`] if they do not satisfy it.
-pub(crate) fn assign(witness: &Witness, statement: &PublicData) -> Result<(Fr, Values), ProofError> {
+pub(crate) fn assign(
+    witness: &Witness,
+    statement: &PublicData,
+) -> Result<(Fr, Values), ProofError> {
     // The words are checked first, so that the challenge cannot fail.
     statement.words()?;
     let challenge = |h: Fr| {

@@ -5,8 +5,8 @@ use convoke_protocol::ids::{Address, Amount, Digest};
 
 use crate::error::ProofError;
 use crate::plain::{ENERGY_FROM, SKETCH_LEN, Sketch, Split, Trace};
+use crate::public_data::{Commitment, PublicData, RoundContext, Slot};
 use crate::size::Size;
-use crate::public_data::{Commitment, RoundContext, Slot, PublicData};
 
 /// One update that takes part in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -131,9 +131,28 @@ pub const SKETCH_UNIT: u32 = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sketch(pub [i8; SKETCH_LEN]);
 
+impl Sketch {
+    /// Of no delta at all.
+    pub const ZERO: Self = Self([0; SKETCH_LEN]);
+
+    /// The inner product; its magnitude is at most 128 · 128² = 2²¹.
+    #[must_use]
+    pub fn dot(&self, other: &Self) -> i64 {
+        let products = self.0.iter().zip(&other.0);
+        let sum: i32 = products.map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+        i64::from(sum)
+    }
+
+    /// As bytes in two's complement.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; SKETCH_LEN] {
+        self.0.map(i8::cast_unsigned)
+    }
+}
+
 impl Serialize for Sketch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = self.0.map(i8::cast_unsigned);
+        let bytes = self.to_bytes();
         if serializer.is_human_readable() {
             serializer.collect_str(&format_args!("0x{}", hex::encode(bytes)))
         } else {

@@ -3,8 +3,7 @@
 use crate::fixed_point::Scale;
 use crate::signs::{ChunkSigns, SignBits};
 
-/// Length of a sketch, and of a block: k.
-pub const SKETCH_LEN: usize = 128;
+pub use convoke_protocol::sketch::SKETCH_LEN;
 
 /// One chunk's part of the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ mod testing;
 mod tree;
 
 pub use error::SketchError;
-pub use inspect::{DeltaStats, inspect};
+pub use inspect::{DeltaStats, inspect, measure};
 pub use kernel::SKETCH_LEN;
 pub use projection::{Sketched, project, sketch};
 pub use sketch::{Sketch, is_under_declared, quantize};

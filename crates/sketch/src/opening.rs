@@ -15,7 +15,9 @@ use ruint::aliases::U256;
 use crate::error::SketchError;
 use crate::fixed_point::Scale;
 use crate::kernel::{ChunkSums, SKETCH_LEN};
-use crate::projection::{BATCH_CHUNKS, chunk_count, for_each_batch, project_chunks, projected_chunk, sums_leaves};
+use crate::projection::{
+    BATCH_CHUNKS, chunk_count, for_each_batch, project_chunks, projected_chunk, sums_leaves,
+};
 use crate::sketch::{Sketch, energy_exceeds, quantize};
 use crate::source::Source;
 use crate::sums::{SUMS_BYTES, Sums};
@@ -138,7 +140,12 @@ pub fn check(
         None => WideSums::of(&Sums::ZERO.to_bytes()),
     };
     let after = open(index, &opening.after)?;
-    expected.add(&projected_chunk(&values, &claimed.seed, index, Scale::of(claimed.clip)));
+    expected.add(&projected_chunk(
+        &values,
+        &claimed.seed,
+        index,
+        Scale::of(claimed.clip),
+    ));
     if expected != after {
         return Ok(Verdict::Fault(Fault::Step));
     }
@@ -227,14 +234,26 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
             leaves.extend(sums_leaves(first, count, batch));
             milestones.extend(batch.last());
         })?;
-        let chunk_leaves = (0..count).into_par_iter().map_init(ChunkBuffer::default, |buffer, index| {
-            let range = chunk_range(index, CHUNK_VALUES, source.count());
-            let values = source.get(range, buffer)?;
-            Ok(chunk_leaf(index, count, &file_bytes(values)))
-        });
+        let chunk_leaves =
+            (0..count)
+                .into_par_iter()
+                .map_init(ChunkBuffer::default, |buffer, index| {
+                    let range = chunk_range(index, CHUNK_VALUES, source.count());
+                    let values = source.get(range, buffer)?;
+                    Ok(chunk_leaf(index, count, &file_bytes(values)))
+                });
         let delta = MerkleTree::new(chunk_leaves.collect::<Result<_, SketchError>>()?);
         let (seed, sums) = (*seed, MerkleTree::new(leaves));
-        Ok(Self { source, seed, clip, count, delta, sums, milestones, total })
+        Ok(Self {
+            source,
+            seed,
+            clip,
+            count,
+            delta,
+            sums,
+            milestones,
+            total,
+        })
     }
 
     /// Number of chunks.
@@ -289,7 +308,13 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
         let range = chunk_range(index, CHUNK_VALUES, self.source.count());
         let bytes = file_bytes(self.source.get(range, &mut buffer)?).into_owned();
         let (count, chunk) = (self.count, OpenedChunk { bytes, proof });
-        Ok(Opening { index, count, chunk, before, after })
+        Ok(Opening {
+            index,
+            count,
+            chunk,
+            before,
+            after,
+        })
     }
 
     /// The true sums of chunks 0 to `index`, with their proof. Projects at most 1,024 chunks.
@@ -308,7 +333,9 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
     }
 
     fn proof(&self, tree: &MerkleTree, index: u64) -> Result<Vec<Digest>, SketchError> {
-        let proof = usize::try_from(index).ok().and_then(|index| tree.proof(index));
+        let proof = usize::try_from(index)
+            .ok()
+            .and_then(|index| tree.proof(index));
         let count = self.count;
         proof.ok_or(SketchError::NoChunk { index, count })
     }
@@ -349,7 +376,10 @@ impl<'a> SumsTree<'a> {
 /// The first place where two lists of sums differ; the shorter one's end if one goes on.
 #[must_use]
 pub fn first_fault(own: &[Sums], claimed: &[Sums]) -> Option<u64> {
-    let differs = own.iter().zip(claimed).position(|(own, claimed)| own != claimed);
+    let differs = own
+        .iter()
+        .zip(claimed)
+        .position(|(own, claimed)| own != claimed);
     let ends = (own.len() != claimed.len()).then(|| own.len().min(claimed.len()));
     differs.or(ends).map(|index| index as u64)
 }

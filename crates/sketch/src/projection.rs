@@ -115,9 +115,8 @@ pub(crate) fn for_each_batch(
 
 /// The leaves of sums of which the first are those after chunk `first`.
 pub(crate) fn sums_leaves(first: u64, count: u64, batch: &[Sums]) -> Vec<Digest> {
-    let leaf = |(offset, sums): (usize, &Sums)| {
-        sums_leaf(first + offset as u64, count, &sums.to_bytes())
-    };
+    let leaf =
+        |(offset, sums): (usize, &Sums)| sums_leaf(first + offset as u64, count, &sums.to_bytes());
     batch.par_iter().enumerate().map(leaf).collect()
 }
 

@@ -51,7 +51,8 @@ mod tests {
     /// implementation.
     #[test]
     fn mixes_as_splitmix64_does() {
-        let outputs = [1u64, 2, 3].map(|i| mix(1_234_567u64.wrapping_add(i.wrapping_mul(GOLDEN_GAMMA))));
+        let outputs =
+            [1u64, 2, 3].map(|i| mix(1_234_567u64.wrapping_add(i.wrapping_mul(GOLDEN_GAMMA))));
         assert_eq!(
             outputs,
             [

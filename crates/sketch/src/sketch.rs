@@ -1,35 +1,11 @@
 //! Sketches: the sums, rounded to a byte each, and what is said of the norm.
 
 use convoke_protocol::sketch::Norm;
+pub use convoke_protocol::sketch::Sketch;
 use ruint::Uint;
 use ruint::aliases::U256;
 
-use crate::kernel::SKETCH_LEN;
 use crate::sums::Sums;
-
-/// A quantized sketch. A delta whose norm is the clipping norm, or one that was clipped to it,
-/// has values of standard deviation 32: four of them fit in an i8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sketch(pub [i8; SKETCH_LEN]);
-
-impl Sketch {
-    /// Of no delta at all.
-    pub const ZERO: Self = Self([0; SKETCH_LEN]);
-
-    /// The inner product; its magnitude is at most 128 · 128² = 2²¹.
-    #[must_use]
-    pub fn dot(&self, other: &Self) -> i64 {
-        let products = self.0.iter().zip(&other.0);
-        let sum: i32 = products.map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
-        i64::from(sum)
-    }
-
-    /// As bytes in two's complement.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; SKETCH_LEN] {
-        self.0.map(i8::cast_unsigned)
-    }
-}
 
 /// Rounds the sums of a delta of norm `norm` to its sketch, 32 P / (L 2^S) with L the greater of
 /// both norms: sketches of different trainers can be compared, and a delta above the clipping

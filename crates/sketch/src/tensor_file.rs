@@ -432,10 +432,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let short = put(dir.path(), b"seven b").1;
         let error = TensorFile::open(&short).unwrap_err();
-        assert!(
-            matches!(error, SketchError::Malformed { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, SketchError::Malformed { .. }), "{error}");
         let missing = TensorFile::open(&dir.path().join("none")).unwrap_err();
         assert!(missing.to_string().contains("none"), "{missing}");
     }

@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn the_same_roots_as_of_a_tree_in_memory() {
         for count in (0..70).chain([127, 128, 129, 1_000]) {
-            let leaves: Vec<_> = (0..count).map(|i: u32| keccak(&[&i.to_le_bytes()])).collect();
+            let leaves: Vec<_> = (0..count)
+                .map(|i: u32| keccak(&[&i.to_le_bytes()]))
+                .collect();
             let expected = MerkleTree::new(leaves.clone()).root();
             assert_eq!(root(leaves.clone()), expected, "{count}");
             for batch in [1, 2, 8, 64] {

@@ -14,7 +14,8 @@ use convoke_protocol::ids::{Amount, BlobHash, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::task::{ProofMode, TaskSpec};
-use convoke_protocol::update::UpdateHeader;
+use convoke_protocol::update::{SignedUpdate, UpdateHeader};
+use convoke_trainer::sketching::{self, Question};
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -152,7 +153,7 @@ impl Bench {
         let devnet = Devnet::start(config).await?;
         let supply = Amount(10u128.pow(24));
         let options = DeployOptions {
-            unchecked_proofs: true,
+            proof_check: ProofCheck::Unchecked,
             ..DeployOptions::new(supply)
         };
         let book = chain::deploy(&devnet.url(), &creator, options).await?;
@@ -232,6 +233,7 @@ impl Bench {
             delta_bytes: delta.len() as u64,
             blobs,
             wallet,
+            update: None,
         })
     }
 }
@@ -245,6 +247,8 @@ struct Trainer {
     blobs: BlobStore,
     delta: BlobHash,
     delta_bytes: u64,
+    /// What was sent last.
+    update: Option<SignedUpdate>,
 }
 
 impl Trainer {
@@ -265,17 +269,39 @@ impl Trainer {
                         .await?;
                     // Only the newest checkpoint is of use.
                     self.blobs.remove(&base)?;
+                    let stats = sketching::stats(&self.blobs, &self.delta)?;
                     let header = UpdateHeader {
                         task: self.task,
                         round,
                         base,
                         delta: self.delta,
+                        delta_root: stats.root,
                         delta_bytes: self.delta_bytes,
+                        delta_norm: stats.norm,
                         num_examples: 1_000,
                         train_loss_micros: 0,
                     };
                     let update = header.sign(&self.domain, &self.wallet);
-                    handle.send(&NodeMessage::Update(update)).await;
+                    handle.send(&NodeMessage::Update(update.clone())).await;
+                    self.update = Some(update);
+                }
+                AggregatorMessage::Order(Order::Sketch {
+                    round,
+                    attempt,
+                    seed,
+                    clip_norm,
+                    ..
+                }) => {
+                    let update = self.update.as_ref().context("asked before the update")?;
+                    let question = Question {
+                        round,
+                        attempt,
+                        seed,
+                        clip_norm,
+                    };
+                    let claim = sketching::claim(&self.blobs, &self.domain, update, &question)?;
+                    let signed = claim.sign(&self.domain, &self.wallet);
+                    handle.send(&NodeMessage::Sketch(signed)).await;
                 }
                 AggregatorMessage::Order(Order::SendDelta { delta, .. }) => {
                     connection.push_blob(&delta, &self.blobs, |_| {}).await?;

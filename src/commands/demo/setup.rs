@@ -179,13 +179,19 @@ async fn start_chain(
         .await?;
     let options = DeployOptions {
         unbonding_seconds: UNBONDING_SECONDS,
-        // Until there are proofs to check.
-        unchecked_proofs: true,
+        proof_check: ProofCheck::Keys(vec![proof_key(plan)?]),
         ..DeployOptions::new(SUPPLY)
     };
     let book = chain::deploy(&format!("http://{address}"), &cast.creator, options).await?;
     book.save(&cast::book_file(&plan.out))?;
     Ledger::of(Chain::connect(&book, Some(&cast.creator)).await?).await
+}
+
+/// The key of the circuit that the demonstration's rounds fit in, made at the first use.
+fn proof_key(plan: &Plan) -> anyhow::Result<VerifierKey> {
+    let size = Size::fitting(plan.trainers)?;
+    let keys = proof_keys::open_or_make(&proof_keys::default_folder()?, size)?;
+    proof_keys::verifier_key(&keys)
 }
 
 /// Sends every player its stake, to the unit, and coin for gas.

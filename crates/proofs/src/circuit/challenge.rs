@@ -6,8 +6,8 @@ use super::pay::Rows;
 use super::rule::{Centre, Copies};
 use super::{Round, power_of_two};
 use crate::builder::{Builder, Num};
-use crate::size::Size;
 use crate::public_data::{FACTORS_PER_WORD, FLAGS_PER_WORD};
+use crate::size::Size;
 
 /// What the first part fixed.
 pub(super) struct Fixed<'a> {

@@ -11,12 +11,12 @@ use super::rounds::{honest, round};
 use crate::error::ProofError;
 use crate::keys::{Circuit, Keys};
 use crate::proof::{PROOF_BYTES, Proof, prove};
+use crate::public_data::{PublicData, PublicInputs};
 use crate::size::Size;
-use crate::public_data::{PublicInputs, PublicData};
 use crate::witness::RoundWitness;
 use convoke_protocol::ids::{Digest, RoundId, TaskId};
 
-fn keys() -> &'static Keys {
+pub(super) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(1)).unwrap())
 }

@@ -3,7 +3,9 @@
 
 mod agreement;
 mod keys;
+mod properties;
 mod reference;
 mod rounds;
+mod settlement;
 mod shape;
 mod soundness;

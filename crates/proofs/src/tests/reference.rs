@@ -3,25 +3,35 @@
 
 use crate::plain::Sketch;
 
-type Vector = Vec<i128>;
+type Vector = Vec<i64>;
 
 /// Kept slots, scores, and payouts if anybody has weight.
 pub(super) struct Outcome {
+    pub(super) alive: Vec<bool>,
+    /// The earliest that an alive one is close to.
+    pub(super) copy_of: Vec<Option<usize>>,
     pub(super) kept: Vec<bool>,
     pub(super) scores: Vec<u64>,
     pub(super) payouts: Option<Vec<u128>>,
 }
 
 pub(super) fn settle(sketches: &[Option<Sketch>], factors: &[u16], pool: u128) -> Outcome {
-    let of = |i: usize| -> Vector {
-        let sketch = sketches[i].unwrap();
-        sketch.iter().map(|v| i128::from(*v)).collect()
+    let vector = |sketch: &Option<Sketch>| -> Vector {
+        let values = sketch.iter().flatten();
+        values.map(|v| i64::from(*v)).collect()
     };
+    let vectors: Vec<Vector> = sketches.iter().map(vector).collect();
+    let of = |i: usize| &vectors[i];
     let present: Vec<usize> = (0..sketches.len())
         .filter(|i| sketches[*i].is_some())
         .collect();
     let alive = alive(&present, &of);
-    let mut kept = without_copies(&alive, &of);
+    let mut copy_of = vec![None; sketches.len()];
+    for (i, j) in copies(&alive, &of) {
+        copy_of[j] = Some(i);
+    }
+    let mut kept: Vec<usize> = alive.clone();
+    kept.retain(|j| copy_of[*j].is_none());
     if present.len() >= 32 {
         for _ in 0..3 {
             kept = without_colluders(&kept, &of);
@@ -29,28 +39,31 @@ pub(super) fn settle(sketches: &[Option<Sketch>], factors: &[u16], pool: u128) -
     }
     let total = sum(&kept, &of);
     let score = |i: usize| match kept.contains(&i) {
-        true => u64::try_from(dot(&of(i), &total).max(0)).unwrap(),
+        true => u64::try_from(dot(of(i), &total).max(0)).unwrap(),
         false => 0,
     };
     let scores: Vec<u64> = (0..sketches.len()).map(score).collect();
     Outcome {
+        alive: (0..sketches.len()).map(|i| alive.contains(&i)).collect(),
+        copy_of,
         kept: (0..sketches.len()).map(|i| kept.contains(&i)).collect(),
         payouts: payouts(&scores, factors, pool),
         scores,
     }
 }
 
-fn alive(present: &[usize], of: &impl Fn(usize) -> Vector) -> Vec<usize> {
-    let mut norms: Vec<i128> = present.iter().map(|i| dot(&of(*i), &of(*i))).collect();
+fn alive<'a>(present: &[usize], of: &impl Fn(usize) -> &'a Vector) -> Vec<usize> {
+    let mut norms: Vec<i128> = present.iter().map(|i| dot(of(*i), of(*i))).collect();
     norms.sort_unstable();
     let Some(median) = norms.get(norms.len().saturating_sub(1) / 2) else {
         return Vec::new();
     };
-    let alive = |i: &usize| 64 * dot(&of(*i), &of(*i)) >= *median;
+    let alive = |i: &usize| 64 * dot(of(*i), of(*i)) >= *median;
     present.iter().copied().filter(alive).collect()
 }
 
-fn without_copies(alive: &[usize], of: &impl Fn(usize) -> Vector) -> Vec<usize> {
+/// Copies, each after the earliest that it is close to.
+fn copies<'a>(alive: &[usize], of: &impl Fn(usize) -> &'a Vector) -> Vec<(usize, usize)> {
     let m = alive.len() as i128;
     let centred: Vec<Vector> = alive.iter().map(|i| centred(*i, alive, of)).collect();
     // m² d
@@ -62,14 +75,15 @@ fn without_copies(alive: &[usize], of: &impl Fn(usize) -> Vector) -> Vec<usize> 
     let close = |i: usize, j: usize| {
         let difference: Vector = of(i).iter().zip(of(j)).map(|(a, b)| a - b).collect();
         let distance = dot(&difference, &difference);
-        let norms = dot(&of(i), &of(i)) + dot(&of(j), &of(j));
+        let norms = dot(of(i), of(i)) + dot(of(j), of(j));
         3 * m * m * distance < *median && 2 * distance < norms
     };
-    let copied = |j: usize| alive.iter().any(|i| *i < j && close(*i, j));
-    alive.iter().copied().filter(|j| !copied(*j)).collect()
+    let original = |j: &usize| alive.iter().find(|i| **i < *j && close(**i, *j));
+    let pair = |j: &usize| original(j).map(|i| (*i, *j));
+    alive.iter().filter_map(pair).collect()
 }
 
-fn without_colluders(kept: &[usize], of: &impl Fn(usize) -> Vector) -> Vec<usize> {
+fn without_colluders<'a>(kept: &[usize], of: &impl Fn(usize) -> &'a Vector) -> Vec<usize> {
     let centred: Vec<Vector> = kept.iter().map(|i| centred(*i, kept, of)).collect();
     let energy = |i: usize| {
         let others = (0..kept.len()).filter(|j| *j != i);
@@ -91,13 +105,13 @@ fn without_colluders(kept: &[usize], of: &impl Fn(usize) -> Vector) -> Vec<usize
 }
 
 /// m (s − mean)
-fn centred(i: usize, members: &[usize], of: &impl Fn(usize) -> Vector) -> Vector {
+fn centred<'a>(i: usize, members: &[usize], of: &impl Fn(usize) -> &'a Vector) -> Vector {
     let total = sum(members, of);
-    let m = members.len() as i128;
+    let m = members.len() as i64;
     of(i).iter().zip(total).map(|(s, t)| m * s - t).collect()
 }
 
-fn sum(members: &[usize], of: &impl Fn(usize) -> Vector) -> Vector {
+fn sum<'a>(members: &[usize], of: &impl Fn(usize) -> &'a Vector) -> Vector {
     let mut total = vec![0; 128];
     for i in members {
         for (total, value) in total.iter_mut().zip(of(*i)) {
@@ -108,7 +122,8 @@ fn sum(members: &[usize], of: &impl Fn(usize) -> Vector) -> Vector {
 }
 
 fn dot(a: &Vector, b: &Vector) -> i128 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    // Components are below 2^16, so that 64 bits hold the sum.
+    i128::from(a.iter().zip(b).map(|(a, b)| a * b).sum::<i64>())
 }
 
 fn payouts(scores: &[u64], factors: &[u16], pool: u128) -> Option<Vec<u128>> {

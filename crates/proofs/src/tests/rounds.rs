@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::ProofError;
 use crate::plain::Sketch;
 use crate::proof::assign;
+use crate::public_data::{PublicData, RoundContext};
 use crate::size::Size;
-use crate::public_data::{RoundContext, PublicData};
 use crate::witness::{Entry, RoundWitness, Witness};
 
 pub(super) fn context() -> RoundContext {

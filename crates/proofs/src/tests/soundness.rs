@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::rounds::{broken, context, honest, round, witness};
 use crate::plain::{Split, Trace};
-use crate::size::Size;
 use crate::public_data::{Commitment, PublicData};
+use crate::size::Size;
 use crate::witness::{RoundWitness, Witness};
 
 /// Twelve honest trainers; slot 3 is refused as idle, slots 5 and 8 as copies of 1, slot 10 is

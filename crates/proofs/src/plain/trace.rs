@@ -1,135 +1,6 @@
-//! What the circuit proves, in integers and without a field: the keep rule `gram`, the scores and
-//! the split.
-//!
-//! With Gᵢⱼ = ⟨sᵢ, sⱼ⟩, nᵢ = Gᵢᵢ, cᵢ = sᵢ − mean of the members, dᵢ = |cᵢ|² and
-//! Pᵢⱼ = |sᵢ − sⱼ|², each rule over those that the rules before it left:
-//!
-//! 1. alive: 64 nᵢ ≥ lower median of n;
-//! 2. copies: j goes if some alive i < j has 3 Pᵢⱼ < D and 2 Pᵢⱼ < nᵢ + nⱼ, with D the lower
-//!    median of d over the alive;
-//! 3. energy, in rounds of at least [`ENERGY_FROM`] updates, three times: with
-//!    qᵢ = Σ_{j≠i} ⟨cᵢ, cⱼ⟩², i goes if qᵢ / dᵢ is above twice the lower median of q / d;
-//! 4. score: max(0, ⟨sᵢ, Σ kept s⟩) of the kept, 0 of the others;
-//! 5. payout: ⌊pool × wᵢ / Σ w⌋ with wᵢ = scoreᵢ × factorᵢ.
-//!
-//! Vectors around the mean of m are multiplied by m, so that everything stays whole: see
-//! [`CENTRED_BITS`] and the constants after it.
+//! The rule, with all that a prover needs of it.
 
-use crate::error::ProofError;
-
-/// Length of a sketch, k.
-pub const SKETCH_LEN: usize = 128;
-
-/// The energy passes run in rounds of at least so many updates.
-pub const ENERGY_FROM: usize = 32;
-
-/// Passes of the energy rule.
-pub const ENERGY_PASSES: usize = 3;
-
-/// n ≤ 128 · 128² = 2²¹.
-pub const NORM_BITS: usize = 22;
-
-/// d ≤ 128 · 255² < 2²³; the circuit's m² d is below 2^(23 + 2 log₂ N).
-pub const CENTRED_BITS: usize = 23;
-
-/// A quantized sketch.
-pub type Sketch = [i8; SKETCH_LEN];
-
-/// What became of an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// There is no update in this slot.
-    Absent,
-    /// Its norm is next to nothing.
-    NoWork,
-    /// Close to an earlier one.
-    Copy {
-        /// The earliest of those.
-        of: usize,
-    },
-    /// Agrees with the others more than twice as much as the median.
-    Colluding,
-    /// It counts.
-    Kept,
-}
-
-/// The outcome of a round, by slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
-    /// Who is kept, and why the others are not.
-    pub verdicts: Vec<Verdict>,
-    /// max(0, ⟨sᵢ, Σ kept s⟩); 0 for those not kept.
-    pub scores: Vec<u64>,
-}
-
-/// Applies the rule to sketches in the order of their commitments; `None` is an empty slot.
-#[must_use]
-pub fn judge(sketches: &[Option<Sketch>]) -> Judgement {
-    let trace = Trace::of(sketches);
-    let verdict = |i: usize| match () {
-        () if sketches[i].is_none() => Verdict::Absent,
-        () if !trace.alive[i] => Verdict::NoWork,
-        () if trace.kept[i] => Verdict::Kept,
-        () => match trace.partner[i] {
-            Some(of) => Verdict::Copy { of },
-            None => Verdict::Colluding,
-        },
-    };
-    Judgement {
-        verdicts: (0..sketches.len()).map(verdict).collect(),
-        scores: trace.scores(),
-    }
-}
-
-/// The split of a pool, by slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
-    /// ⌊pool × wᵢ / W⌋
-    pub payouts: Vec<u128>,
-    /// What the divisions leave, 0 ≤ remainderᵢ < W.
-    pub remainders: Vec<u64>,
-    /// W = Σ scoreᵢ × factorᵢ
-    pub weight: u64,
-}
-
-impl Split {
-    /// Splits `pool` by score × factor, rounding down.
-    ///
-    /// # Errors
-    /// [`ProofError::NothingToPay`] if nobody has weight.
-    pub fn down(pool: u128, scores: &[u64], factors: &[u16]) -> Result<Self, ProofError> {
-        let pairs = scores.iter().zip(factors);
-        let weights: Vec<u64> = pairs.map(|(s, f)| s * u64::from(*f)).collect();
-        let weight: u64 = weights.iter().sum();
-        if weight == 0 {
-            return Err(ProofError::NothingToPay);
-        }
-        let (payouts, remainders) = weights
-            .iter()
-            .map(|part| mul_div_rem(pool, *part, weight))
-            .unzip();
-        Ok(Self {
-            payouts,
-            remainders,
-            weight,
-        })
-    }
-
-    /// What rounding leaves of the pool; less than the number of trainers.
-    #[must_use]
-    pub fn dust(&self, pool: u128) -> u128 {
-        pool - self.payouts.iter().sum::<u128>()
-    }
-}
-
-/// Quotient and remainder of a × b / c with b ≤ c, so that the quotient fits.
-fn mul_div_rem(a: u128, b: u64, c: u64) -> (u128, u64) {
-    let (b, c) = (u128::from(b), u128::from(c));
-    // a = h c + l: a b / c = h b + l b / c, and l b < c² fits.
-    let (high, low) = (a / c, a % c);
-    let rest = low * b;
-    (high * b + rest / c, (rest % c) as u64)
-}
+use super::{ENERGY_FROM, ENERGY_PASSES, ENERGY_PERCENT_MAX, Reason, Sketch};
 
 /// Every intermediate value of the rule, which is what a prover needs.
 #[derive(Debug, Clone)]
@@ -229,6 +100,22 @@ impl Trace {
         }
     }
 
+    /// Why an update that is not kept is not.
+    pub(crate) fn reason(&self, slot: usize) -> Reason {
+        if !self.alive[slot] {
+            let median = self.gram[self.norms.at][self.norms.at];
+            // The median is positive here, and norms never are negative.
+            let ratio_ppm = (self.gram[slot][slot] * 1_000_000 / median.max(1)).unsigned_abs();
+            return Reason::NoWork { ratio_ppm };
+        }
+        if let Some(of) = self.partner[slot] {
+            return Reason::Copy { of };
+        }
+        let pass = self.passes.iter().find(|pass| pass.above[slot]);
+        let energy_percent = pass.map_or(0, |pass| pass.percent(slot));
+        Reason::Colluding { energy_percent }
+    }
+
     pub(crate) fn scores(&self) -> Vec<u64> {
         let rows = self.kept_rows.iter().zip(&self.kept);
         rows.map(|(row, kept)| if *kept { *row.max(&0) as u64 } else { 0 })
@@ -261,6 +148,15 @@ impl Pass {
             median,
             above,
         }
+    }
+
+    /// Of the median energy. For the text of a refusal; decides nothing.
+    fn percent(&self, slot: usize) -> u64 {
+        let ((q, d), (q_median, d_median)) = (self.energy[slot], self.energy[self.median.at]);
+        let (above, below) = (q * d_median, q_median * d);
+        // Percent of the denominator: rounding it down to 0 means next to no agreement.
+        let percent = above / (below / 100).max(1);
+        u64::try_from(percent).map_or(ENERGY_PERCENT_MAX, |p| p.min(ENERGY_PERCENT_MAX))
     }
 }
 

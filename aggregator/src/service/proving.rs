@@ -1,0 +1,167 @@
+//! Makes the proofs that rounds are paid against.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use convoke_client::{Chain, ProofCircuits};
+use convoke_proofs::keys::{Circuit, Keys};
+use convoke_proofs::settle::{CheckedSketch, Round, Settled, Update};
+use convoke_proofs::size::Size;
+use convoke_proofs::statement::{SPLIT_BY_SCORE, Statement, own_commitments};
+use convoke_protocol::identity::keccak;
+use convoke_protocol::ids::{Amount, Digest};
+use convoke_protocol::payout::MerkleTree;
+use convoke_protocol::record::{Dossier, RecordedUpdate, RoundRecord};
+use convoke_protocol::round::Setup;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::error::AggregatorError;
+
+/// What the chain wants to see before it pays.
+#[derive(Clone)]
+pub(super) enum Prover {
+    /// Proofs of this circuit.
+    Circuit(Arc<Keys>),
+    /// Nothing: a chain for tests of other things.
+    Unchecked,
+}
+
+impl Prover {
+    /// Loads the keys of the smallest circuit on chain that rounds of this task fit in.
+    pub(super) async fn open(
+        chain: &Chain,
+        setup: &Setup,
+        folder: PathBuf,
+    ) -> Result<Self, AggregatorError> {
+        let circuits = match chain.proof_circuits().await? {
+            ProofCircuits::None => return Err(AggregatorError::NoProofVerifier),
+            ProofCircuits::Unchecked { .. } => {
+                tracing::warn!("this chain pays without proofs: it is for development only");
+                return Ok(Self::Unchecked);
+            }
+            ProofCircuits::Circuits { circuits, .. } => circuits,
+            ProofCircuits::Unknown { verifier } => {
+                return Err(AggregatorError::UnknownVerifier { verifier });
+            }
+        };
+        let needed = setup.spec.cohort.trainers_max;
+        let fits = |slots: u16| u32::from(slots) >= needed;
+        let smallest = circuits
+            .iter()
+            .filter(|c| fits(c.slots))
+            .min_by_key(|c| c.slots);
+        let Some(circuit) = smallest else {
+            return Err(AggregatorError::TooManyTrainers {
+                task: setup.task,
+                needed,
+                most: circuits.iter().map(|c| c.slots).max().unwrap_or_default(),
+            });
+        };
+        let (slots, hash) = (circuit.slots, circuit.circuit);
+        let load = move || {
+            let missing = |reason: String| AggregatorError::NoKeys {
+                folder: folder.clone(),
+                slots,
+                circuit: hash,
+                reason,
+            };
+            let size = Size::fitting(usize::from(slots))?;
+            let circuit = Circuit::new(size)?;
+            if *circuit.hash() != hash.0 {
+                let reason = "this program's circuit is another; use the version that the contracts \
+                              were deployed with";
+                return Err(missing(reason.into()));
+            }
+            Keys::load(&folder, circuit).map_err(|error| missing(error.to_string()))
+        };
+        let keys = tokio::task::spawn_blocking(load).await;
+        let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;
+        tracing::info!(slots, circuit = %hash, "proving keys loaded");
+        Ok(Self::Circuit(Arc::new(keys)))
+    }
+
+    /// Proves a round that ends as `record` says; an empty proof if none is wanted. Seconds of all
+    /// cores. The same record always gives the same proof, so that after a kill the result
+    /// submitted again is the same.
+    ///
+    /// # Errors
+    /// [`AggregatorError::Proof`] with `NothingToPay`, or if record and keys contradict.
+    pub(super) fn prove(
+        &self,
+        record: &RoundRecord,
+        setup: &Setup,
+        trainers_pool: Amount,
+        result_hash: Digest,
+    ) -> Result<Vec<u8>, AggregatorError> {
+        let Self::Circuit(keys) = self else {
+            return Ok(Vec::new());
+        };
+        let round = round_of(record, setup, trainers_pool, result_hash);
+        // What it hides, the record tells: it need not be drawn at random.
+        let seed = keccak(&[b"convoke.proof-blinding.v1", &result_hash.0]);
+        let Settled { payouts, proof } = round.prove(keys, &mut ChaCha20Rng::from_seed(seed.0))?;
+        if payouts != record.payouts {
+            return Err(AggregatorError::OtherPayouts(record.round));
+        }
+        Ok(proof)
+    }
+}
+
+fn round_of(
+    record: &RoundRecord,
+    setup: &Setup,
+    trainers_pool: Amount,
+    result_hash: Digest,
+) -> Round {
+    let dossier = &record.dossier;
+    let committed: Vec<_> = dossier.committed().collect();
+    let tree = MerkleTree::of_updates(&record.domain, record.task, record.round, &committed);
+    // Both bounded by the cohort.
+    let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    Round {
+        domain: record.domain,
+        statement: Statement {
+            task: record.task,
+            round: record.round,
+            attempt: record.attempt,
+            aggregator: setup.aggregator,
+            updates_root: tree.root(),
+            own_commitments: own_commitments(&dossier.own_updates),
+            updates: count(dossier.count()),
+            seed: dossier.seed,
+            trainers_pool,
+            split: SPLIT_BY_SCORE,
+            rank_decay_bps: setup.spec.reward.rank_decay_bps,
+            checkpoint: record.checkpoint,
+            result_hash,
+        },
+        clip_norm: dossier.clip_norm,
+        own: count(dossier.own_updates.len()),
+        updates: updates_of(dossier, &record.factors),
+    }
+}
+
+fn updates_of(dossier: &Dossier, factors: &[u16]) -> Vec<Update> {
+    let checked = |entry: &RecordedUpdate| {
+        entry.sketched.map(|sketched| CheckedSketch {
+            values: sketched.sketch.0,
+            sums_root: sketched.sums_root,
+        })
+    };
+    let sketches = dossier.updates.iter().map(checked);
+    let own = dossier.own_updates.iter().map(|_| None);
+    let pairs = dossier
+        .committed()
+        .chain(dossier.own_updates.iter().copied());
+    pairs
+        .zip(sketches.chain(own))
+        .zip(factors)
+        .map(|(((trainer, update), sketch), factor)| Update {
+            trainer,
+            update,
+            sketch,
+            factor: *factor,
+        })
+        .collect()
+}
