@@ -9,7 +9,7 @@ use convoke_protocol::sketch::SignedSketch;
 use convoke_protocol::update::UpdateHeader;
 
 use crate::abi::sketch_audit::{IPenaltyManagerTypes, ISketchAuditTypes, SketchAudit};
-use crate::abi::{digest, eth, ours, word};
+use crate::abi::{digest, ours, word};
 use crate::audit_types::{AuditDemand, AuditEntry, AuditLeaf, AuditPart, Opened, SketchOpening};
 use crate::penalties::once;
 use crate::round_types::payout_bytes;
@@ -132,11 +132,7 @@ impl Chain {
     ///
     /// # Errors
     /// As [`Chain::demand_header`].
-    pub async fn demand_sums(
-        &self,
-        entry: &AuditEntry<'_>,
-        index: u64,
-    ) -> Result<u64, ChainError> {
+    pub async fn demand_sums(&self, entry: &AuditEntry<'_>, index: u64) -> Result<u64, ChainError> {
         self.demand(&SketchAudit::demandSumsCall {
             place: place_of(entry),
             index,

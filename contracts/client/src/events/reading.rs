@@ -112,7 +112,9 @@ pub(super) fn decode(
         (book.round_manager, Contract::RoundManager),
         (book.penalty_manager, Contract::PenaltyManager),
     ];
-    let audit = book.sketch_audit.map(|audit| (audit, Contract::SketchAudit));
+    let audit = book
+        .sketch_audit
+        .map(|audit| (audit, Contract::SketchAudit));
     let emitter = emitters
         .into_iter()
         .chain(audit)
