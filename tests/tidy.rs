@@ -9,17 +9,30 @@ const LINES_MAX: usize = 500;
 
 /// Each crate's folder with the crates of ours that it may depend on.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("aggregator", &["client", "protocol", "transport"]),
+    (
+        "aggregator",
+        &["client", "proofs", "protocol", "sketch", "transport"],
+    ),
     ("contracts/client", &["protocol"]),
     ("crates/devnet", &[]),
     ("crates/node", &["client", "protocol", "transport"]),
+    ("crates/proofs", &["protocol"]),
     ("crates/protocol", &[]),
     ("crates/sim", &["protocol"]),
+    ("crates/sketch", &["protocol"]),
     ("crates/transport", &["protocol"]),
     ("models", &["protocol"]),
     (
         "trainer",
-        &["client", "models", "node", "protocol", "transport"],
+        &[
+            "client",
+            "models",
+            "node",
+            "proofs",
+            "protocol",
+            "sketch",
+            "transport",
+        ],
     ),
     (
         "validator",

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{BlobHash, Role, RoundId};
+use convoke_protocol::ids::{BlobHash, Digest, Role, RoundId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Order};
+use convoke_protocol::sketch::Norm;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
+use convoke_sketch::DeltaStats;
+use convoke_trainer::sketching;
 use convoke_transport::{BlobStore, Connection, Endpoint, Limits, Receiver, Sender};
 
 use super::{PATIENCE, World, wallet};

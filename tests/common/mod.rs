@@ -9,18 +9,23 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use convoke_client::{AddressBook, Chain, DeployOptions};
+use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey};
 use convoke_models::{Dataset, ModelConfig, Part};
 use convoke_node::claims::{claim_pay, outstanding};
 use convoke_node::{Link, LinkConfig, LinkEvent, terms_of};
+use convoke_proofs::keys::{Circuit, Keys};
+use convoke_proofs::size::Size;
 use convoke_protocol::factors;
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, Amount, BlobHash, Role, TaskId};
+use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, Notice, PhaseName, RoundReport};
 use convoke_protocol::task::TaskSpec;
 use convoke_transport::{Endpoint, Limits};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use serde_json::Value;
 
 /// Nothing that a test waits for takes longer than this on a busy machine.
@@ -120,7 +125,7 @@ impl World {
         let creator = wallet(1);
         let options = DeployOptions {
             unbonding_seconds: 60,
-            proof_check: ProofCheck::Keys(vec![proof_key()]),
+            proofs: ProofCheck::Keys(vec![proof_key()]),
             ..DeployOptions::new(Amount(u128::from(u64::MAX)))
         };
         let book = Chain::deploy(&url, &creator, &options).await.unwrap();
@@ -447,6 +452,7 @@ impl Watcher {
 pub fn convoke(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoke"));
     command.args(arguments);
+    command.env("CONVOKE_PROOF_KEYS", proof_keys());
     command
 }
 
@@ -490,4 +496,33 @@ fn listening(mut command: Command, log: &Path) -> (Process, Value) {
     // What else it says is read, so that it never blocks on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     (process, event)
+}
+
+/// Where all tests have the keys for proofs.
+pub fn proof_keys() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("proof-keys")
+}
+
+/// The key of the smallest circuit. Made at the first use, from a fixed seed: whoever makes it at
+/// the same time writes the same.
+fn proof_key() -> VerifierKey {
+    static KEY: OnceLock<VerifierKey> = OnceLock::new();
+    let make = || {
+        let circuit = Circuit::new(Size::N16).unwrap();
+        let keys = if Keys::file(&proof_keys(), &circuit).exists() {
+            Keys::load(&proof_keys(), circuit).unwrap()
+        } else {
+            let mut rng = StdRng::seed_from_u64(1);
+            let keys = Keys::insecure_setup(Size::N16, &mut rng).unwrap();
+            keys.save(&proof_keys()).unwrap();
+            keys
+        };
+        let verifying = keys.verifying();
+        VerifierKey {
+            slots: 16,
+            circuit: Digest(*verifying.circuit()),
+            words: verifying.words(),
+        }
+    };
+    KEY.get_or_init(make).clone()
 }

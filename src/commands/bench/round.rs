@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use convoke_client::{Chain, DeployOptions};
+use convoke_client::{Chain, DeployOptions, ProofCheck};
 use convoke_devnet::{Config, DEFAULT_CHAIN_ID, Devnet};
 use convoke_models::{Parameters, TensorSpec};
 use convoke_node::{Link, LinkConfig, LinkEvent};
@@ -153,7 +153,7 @@ impl Bench {
         let devnet = Devnet::start(config).await?;
         let supply = Amount(10u128.pow(24));
         let options = DeployOptions {
-            proof_check: ProofCheck::Unchecked,
+            proofs: ProofCheck::Unchecked,
             ..DeployOptions::new(supply)
         };
         let book = chain::deploy(&devnet.url(), &creator, options).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use convoke_client::{AddressBook, Chain, DeployOptions, DeployToken};
+use convoke_client::{AddressBook, Chain, DeployOptions, DeployToken, ProofCheck};
 use convoke_devnet::{Config, Devnet};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount};
@@ -91,7 +91,9 @@ impl DeployArgs {
         options.warmup_seconds = self.warmup;
         options.commission_notice_seconds = self.commission_notice;
         options.delegation_cap_bps = self.delegation_cap;
-        options.unchecked_proofs = self.unchecked_proofs;
+        if self.unchecked_proofs {
+            options.proofs = ProofCheck::Unchecked;
+        }
         options.timelock_delay_seconds = self.timelock_delay;
         options.governor = self.governor;
         options.guardian = self.guardian;
@@ -195,7 +197,7 @@ async fn rehearse(
         "commission_notice_s": options.commission_notice_seconds,
         "delegation_cap_bps": options.delegation_cap_bps,
         "timelock_delay_s": options.timelock_delay_seconds,
-        "unchecked_proofs": options.unchecked_proofs,
+        "unchecked_proofs": args.unchecked_proofs,
         "governor": options.governor.unwrap_or(wallet.address()),
         "guardian": options.guardian.unwrap_or(wallet.address()),
         "address_book": args.chain.file,
@@ -342,7 +344,7 @@ mod tests {
         let gas = gas_of(&keys::random().unwrap(), &options).await.unwrap();
         assert!((5_000_000..60_000_000).contains(&gas), "{gas}");
         let mut unchecked = options.clone();
-        unchecked.unchecked_proofs = true;
+        unchecked.proofs = ProofCheck::Unchecked;
         let more = gas_of(&keys::random().unwrap(), &unchecked).await.unwrap();
         assert!(more > gas, "{more} {gas}");
     }

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use convoke_client::{AddressBook, Chain, DeployOptions};
+use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey};
 use convoke_models::{Dataset, Part};
+use convoke_proofs::size::Size;
 use convoke_protocol::ids::{Amount, Role, TaskId};
 use convoke_protocol::task::{StakeSpec, TaskSpec};
 use convoke_sim::Persona;
@@ -18,6 +19,7 @@ use crate::live::View;
 use crate::live::board::Board;
 use crate::money::tokens;
 use crate::processes::Processes;
+use crate::proof_keys;
 use crate::session::Ledger;
 
 /// Tokens there are on the demo's chain.
@@ -179,7 +181,7 @@ async fn start_chain(
         .await?;
     let options = DeployOptions {
         unbonding_seconds: UNBONDING_SECONDS,
-        proof_check: ProofCheck::Keys(vec![proof_key(plan)?]),
+        proofs: ProofCheck::Keys(vec![proof_key(plan)?]),
         ..DeployOptions::new(SUPPLY)
     };
     let book = chain::deploy(&format!("http://{address}"), &cast.creator, options).await?;
@@ -189,7 +191,7 @@ async fn start_chain(
 
 /// The key of the circuit that the demonstration's rounds fit in, made at the first use.
 fn proof_key(plan: &Plan) -> anyhow::Result<VerifierKey> {
-    let size = Size::fitting(plan.trainers)?;
+    let size = Size::fitting(plan.trainers as usize)?;
     let keys = proof_keys::open_or_make(&proof_keys::default_folder()?, size)?;
     proof_keys::verifier_key(&keys)
 }
