@@ -25,7 +25,10 @@ pub enum SketchError {
         reason: String,
     },
     /// Sums over so many values might not fit their integers.
-    #[error("{values} values, a sketch takes at most {}", crate::projection::VALUES_MAX)]
+    #[error(
+        "{values} values, a sketch takes at most {}",
+        crate::projection::VALUES_MAX
+    )]
     TooLong {
         /// How many there are.
         values: u64,

@@ -1,5 +1,7 @@
 //! The projection of one chunk: the loops that every value goes through.
 
+use pulp::{Arch, NullaryFnOnce};
+
 use crate::fixed_point::Scale;
 use crate::signs::{ChunkSigns, SignBits};
 
@@ -15,41 +17,69 @@ pub(crate) struct ChunkSums {
     pub(crate) energy: u64,
 }
 
-/// Projects a chunk of at most [`CHUNK_VALUES`](convoke_protocol::sketch::CHUNK_VALUES) values.
-#[inline(always)]
-pub(crate) fn project_chunk(values: &[f32], signs: &ChunkSigns, scale: Scale) -> ChunkSums {
-    let mut sums = ChunkSums {
-        lanes: [0; SKETCH_LEN],
-        energy: 0,
-    };
-    let (blocks, rest) = values.as_chunks::<SKETCH_LEN>();
-    for (number, block) in (0..).zip(blocks) {
-        sums.add_block(block, signs.of_block(number), scale);
+/// A chunk of at most [`CHUNK_VALUES`](convoke_protocol::sketch::CHUNK_VALUES) values, to be
+/// projected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkTask<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) signs: ChunkSigns,
+    pub(crate) scale: Scale,
+}
+
+impl ChunkTask<'_> {
+    /// Projects it with the widest instructions that this processor has.
+    pub(crate) fn run(self) -> ChunkSums {
+        Arch::new().dispatch(self)
     }
-    if !rest.is_empty() {
-        let mut block = [0.0; SKETCH_LEN];
-        block[..rest.len()].copy_from_slice(rest);
-        sums.add_block(&block, signs.of_block(blocks.len() as u64), scale);
+}
+
+/// Not a closure: the compiler does not inline those into code for other instructions.
+impl NullaryFnOnce for ChunkTask<'_> {
+    type Output = ChunkSums;
+
+    #[inline(always)]
+    fn call(self) -> ChunkSums {
+        let mut sums = ChunkSums {
+            lanes: [0; SKETCH_LEN],
+            energy: 0,
+        };
+        let (blocks, rest) = self.values.as_chunks::<SKETCH_LEN>();
+        for (number, block) in (0..).zip(blocks) {
+            sums.add_block(block, self.signs.of_block(number), self.scale);
+        }
+        if !rest.is_empty() {
+            let mut block = [0.0; SKETCH_LEN];
+            block[..rest.len()].copy_from_slice(rest);
+            let signs = self.signs.of_block(blocks.len() as u64);
+            sums.add_block(&block, signs, self.scale);
+        }
+        sums
     }
-    sums
 }
 
 impl ChunkSums {
     #[inline(always)]
     fn add_block(&mut self, values: &[f32; SKETCH_LEN], signs: (SignBits, SignBits), scale: Scale) {
         let (before, after) = signs;
+        let bits = values.map(f32::to_bits);
+        let magnitudes = bits.map(
+            #[inline(always)]
+            |bits| scale.magnitude(bits),
+        );
+        for magnitude in magnitudes {
+            let magnitude = u64::from(magnitude);
+            self.energy = self.energy.wrapping_add(magnitude.wrapping_mul(magnitude));
+        }
         let mut block = [0; SKETCH_LEN];
         let minus = masks(before);
-        for ((q, value), minus) in block.iter_mut().zip(values).zip(&minus) {
-            let magnitude = scale.magnitude(value.to_bits());
-            self.energy += u64::from(magnitude) * u64::from(magnitude);
-            let minus = minus ^ ((value.to_bits() as i32) >> 31);
-            *q = negate_if(magnitude as i32, minus);
+        for i in 0..SKETCH_LEN {
+            let minus = minus[i] ^ ((bits[i] as i32) >> 31);
+            block[i] = negate_if(magnitudes[i] as i32, minus);
         }
         // |q| < 2²⁴, so the sums of 128 of them stay below 2³¹.
         hadamard(&mut block);
         for ((sum, y), minus) in self.lanes.iter_mut().zip(&block).zip(&masks(after)) {
-            *sum += i64::from(negate_if(*y, *minus));
+            *sum = sum.wrapping_add(i64::from(negate_if(*y, *minus)));
         }
     }
 }
@@ -58,11 +88,10 @@ impl ChunkSums {
 #[inline(always)]
 fn masks(bits: SignBits) -> [i32; SKETCH_LEN] {
     let mut masks = [0; SKETCH_LEN];
-    for (word, masks) in bits.iter().zip(masks.as_chunks_mut::<64>().0) {
-        for (byte, masks) in word.to_le_bytes().iter().zip(masks.as_chunks_mut::<8>().0) {
-            for (bit, mask) in masks.iter_mut().enumerate() {
-                *mask = if byte & (1 << bit) == 0 { 0 } else { -1 };
-            }
+    for (i, masks) in masks.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let word = (bits[i / 2] >> (32 * (i % 2))) as u32;
+        for (bit, mask) in (0..).zip(masks) {
+            *mask = (word << (31 - bit)) as i32 >> 31;
         }
     }
     masks
@@ -71,20 +100,44 @@ fn masks(bits: SignBits) -> [i32; SKETCH_LEN] {
 /// `x` if `minus` is 0, −`x` if it is −1.
 #[inline(always)]
 fn negate_if(x: i32, minus: i32) -> i32 {
-    (x ^ minus) - minus
+    (x ^ minus).wrapping_sub(minus)
 }
 
-/// Multiplies by the Hadamard matrix of order 128, H_ij = (−1)^popcount(i & j). Every stage has
-/// the same access pattern, which compiles to full-width additions: it transforms the highest bit
-/// of the index and puts it lowest, so that after seven stages each bit is back in its place.
+/// Multiplies by the Hadamard matrix of order 128, H_ij = (−1)^popcount(i & j).
 #[inline(always)]
 fn hadamard(block: &mut [i32; SKETCH_LEN]) {
-    for _ in 0..SKETCH_LEN.ilog2() {
-        let mut next = [0; SKETCH_LEN];
-        let (low, high) = block.split_at(SKETCH_LEN / 2);
-        for ((pair, a), b) in next.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
-            *pair = [a + b, a - b];
+    let (rows, _) = block.as_chunks_mut::<8>();
+    within_rows::<1>(rows);
+    within_rows::<2>(rows);
+    within_rows::<4>(rows);
+    across_rows::<1>(rows);
+    across_rows::<2>(rows);
+    across_rows::<4>(rows);
+    across_rows::<8>(rows);
+}
+
+#[inline(always)]
+fn within_rows<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
+    for row in rows {
+        let mut other = [0; 8];
+        for i in 0..8 {
+            other[i] = row[i ^ STRIDE];
         }
-        *block = next;
+        for i in 0..8 {
+            let minus = if i & STRIDE == 0 { 0 } else { -1 };
+            row[i] = other[i].wrapping_add(negate_if(row[i], minus));
+        }
+    }
+}
+
+#[inline(always)]
+fn across_rows<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
+    for rows in rows.chunks_exact_mut(2 * STRIDE) {
+        let (low, high) = rows.split_at_mut(STRIDE);
+        for (low, high) in low.iter_mut().zip(high) {
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (a.wrapping_add(*b), a.wrapping_sub(*b));
+            }
+        }
     }
 }

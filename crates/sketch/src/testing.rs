@@ -52,4 +52,3 @@ pub(crate) fn put(dir: &Path, bytes: &[u8]) -> (BlobHash, PathBuf) {
     std::fs::write(&path, bytes).unwrap();
     (hash, path)
 }
-

@@ -173,5 +173,8 @@ fn compare(name: &str, fixture: &Value) {
         return;
     }
     let expected = std::fs::read_to_string(path).unwrap();
-    assert_eq!(text, expected, "set CONVOKE_BLESS=1 if the change is wanted");
+    assert_eq!(
+        text, expected,
+        "set CONVOKE_BLESS=1 if the change is wanted"
+    );
 }

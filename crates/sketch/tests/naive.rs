@@ -136,7 +136,7 @@ fn whole_numbers_at_the_boundaries() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn any_bits_under_any_norm(
