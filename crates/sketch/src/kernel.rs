@@ -29,109 +29,137 @@ pub(crate) struct ChunkTask<'a> {
 impl ChunkTask<'_> {
     /// Projects it with the widest instructions that this processor has.
     pub(crate) fn run(self) -> ChunkSums {
-        Arch::new().dispatch(self)
+        let mut memory = Memory {
+            block: [0; SKETCH_LEN],
+            next: [0; SKETCH_LEN],
+            sums: [[0; 8]; 16],
+            energy: 0,
+        };
+        let memory = &mut memory;
+        Arch::new().dispatch(Loops { task: self, memory });
+        let mut lanes = [0; SKETCH_LEN];
+        for (row, sums) in memory.sums.iter().enumerate() {
+            for (column, sum) in sums.iter().enumerate() {
+                lanes[16 * column + row] = *sum;
+            }
+        }
+        let energy = memory.energy;
+        ChunkSums { lanes, energy }
     }
+}
+
+type Block = [i32; SKETCH_LEN];
+
+/// What the loops work in. It is lent to them, so that the compiler leaves it in memory: it does
+/// not fit in registers, and code that tries is slower.
+struct Memory {
+    block: Block,
+    next: Block,
+    /// That of lane 16 c + r in row r and column c.
+    sums: [[i64; 8]; 16],
+    energy: u64,
 }
 
 /// Not a closure: the compiler does not inline those into code for other instructions.
-impl NullaryFnOnce for ChunkTask<'_> {
-    type Output = ChunkSums;
+struct Loops<'a> {
+    task: ChunkTask<'a>,
+    memory: &'a mut Memory,
+}
+
+impl NullaryFnOnce for Loops<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn call(self) -> ChunkSums {
-        let mut sums = ChunkSums {
-            lanes: [0; SKETCH_LEN],
-            energy: 0,
-        };
-        let (blocks, rest) = self.values.as_chunks::<SKETCH_LEN>();
-        for (number, block) in (0..).zip(blocks) {
-            sums.add_block(block, self.signs.of_block(number), self.scale);
+    fn call(self) {
+        let ChunkTask {
+            values,
+            signs,
+            scale,
+        } = self.task;
+        let (blocks, rest) = values.as_chunks::<SKETCH_LEN>();
+        let mut last = [0.0; SKETCH_LEN];
+        last[..rest.len()].copy_from_slice(rest);
+        for number in 0..values.len().div_ceil(SKETCH_LEN) {
+            let values = blocks.get(number).unwrap_or(&last);
+            let (before, after) = signs.of_block(number as u64);
+            self.memory.load(values, before, scale);
+            self.memory.hadamard();
+            self.memory.add(after);
         }
-        if !rest.is_empty() {
-            let mut block = [0.0; SKETCH_LEN];
-            block[..rest.len()].copy_from_slice(rest);
-            let signs = self.signs.of_block(blocks.len() as u64);
-            sums.add_block(&block, signs, self.scale);
-        }
-        sums
     }
 }
 
-impl ChunkSums {
+impl Memory {
+    /// Takes a block as D q, and adds up its squares.
     #[inline(always)]
-    fn add_block(&mut self, values: &[f32; SKETCH_LEN], signs: (SignBits, SignBits), scale: Scale) {
-        let (before, after) = signs;
-        let bits = values.map(f32::to_bits);
-        let magnitudes = bits.map(
-            #[inline(always)]
-            |bits| scale.magnitude(bits),
-        );
-        for magnitude in magnitudes {
-            let magnitude = u64::from(magnitude);
-            self.energy = self.energy.wrapping_add(magnitude.wrapping_mul(magnitude));
+    fn load(&mut self, values: &[f32; SKETCH_LEN], signs: SignBits, scale: Scale) {
+        let values = values.as_chunks::<32>().0.iter();
+        let outputs = self.block.as_chunks_mut::<32>().0;
+        let magnitudes = self.next.as_chunks_mut::<32>().0;
+        for (i, ((values, block), magnitudes)) in values.zip(outputs).zip(magnitudes).enumerate() {
+            let signs = (signs[i / 2] >> (32 * (i % 2))) as u32;
+            for (bit, ((value, q), m)) in values.iter().zip(block).zip(magnitudes).enumerate() {
+                let bits = value.to_bits();
+                let magnitude = scale.magnitude(bits) as i32;
+                let minus = ((signs << (31 - bit)) ^ bits) as i32 >> 31;
+                *m = magnitude;
+                *q = negate_if(magnitude, minus);
+            }
         }
-        let mut block = [0; SKETCH_LEN];
-        let minus = masks(before);
-        for i in 0..SKETCH_LEN {
-            let minus = minus[i] ^ ((bits[i] as i32) >> 31);
-            block[i] = negate_if(magnitudes[i] as i32, minus);
-        }
-        // |q| < 2²⁴, so the sums of 128 of them stay below 2³¹.
-        hadamard(&mut block);
-        for ((sum, y), minus) in self.lanes.iter_mut().zip(&block).zip(&masks(after)) {
-            *sum = sum.wrapping_add(i64::from(negate_if(*y, *minus)));
+        for pair in self.next.as_chunks::<2>().0 {
+            let pair: u64 = bytemuck::cast(*pair);
+            let (low, high) = (pair & 0xffff_ffff, pair >> 32);
+            self.energy = self.energy.wrapping_add(low.wrapping_mul(low));
+            self.energy = self.energy.wrapping_add(high.wrapping_mul(high));
         }
     }
-}
 
-/// −1 (all bits set) where the bit is set, 0 elsewhere.
-#[inline(always)]
-fn masks(bits: SignBits) -> [i32; SKETCH_LEN] {
-    let mut masks = [0; SKETCH_LEN];
-    for (i, masks) in masks.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let word = (bits[i / 2] >> (32 * (i % 2))) as u32;
-        for (bit, mask) in (0..).zip(masks) {
-            *mask = (word << (31 - bit)) as i32 >> 31;
-        }
+    /// Multiplies by the Hadamard matrix of order 128, H_ij = (−1)^popcount(i & j): seven stages,
+    /// one for each bit of the index. As |q| < 2²⁴, nothing reaches 2³¹.
+    ///
+    /// The first three transform the highest bit and put it lowest, which takes but additions and
+    /// shuffles of whole registers; so then the other four bits are the row of eight values, and
+    /// need no shuffles. The result for index 16 c + r ends in row r and column c of `next`.
+    #[inline(always)]
+    fn hadamard(&mut self) {
+        let Self { block, next, .. } = self;
+        stage_and_rotate(block, next);
+        stage_and_rotate(next, block);
+        stage_and_rotate(block, next);
+        let (rows, _) = next.as_chunks_mut::<8>();
+        stage_across::<1>(rows);
+        stage_across::<2>(rows);
+        stage_across::<4>(rows);
+        stage_across::<8>(rows);
     }
-    masks
-}
 
-/// `x` if `minus` is 0, −`x` if it is −1.
-#[inline(always)]
-fn negate_if(x: i32, minus: i32) -> i32 {
-    (x ^ minus).wrapping_sub(minus)
-}
-
-/// Multiplies by the Hadamard matrix of order 128, H_ij = (−1)^popcount(i & j).
-#[inline(always)]
-fn hadamard(block: &mut [i32; SKETCH_LEN]) {
-    let (rows, _) = block.as_chunks_mut::<8>();
-    within_rows::<1>(rows);
-    within_rows::<2>(rows);
-    within_rows::<4>(rows);
-    across_rows::<1>(rows);
-    across_rows::<2>(rows);
-    across_rows::<4>(rows);
-    across_rows::<8>(rows);
-}
-
-#[inline(always)]
-fn within_rows<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
-    for row in rows {
-        let mut other = [0; 8];
-        for i in 0..8 {
-            other[i] = row[i ^ STRIDE];
+    /// Adds D' of the result.
+    #[inline(always)]
+    fn add(&mut self, signs: SignBits) {
+        let mut columns = [0; 8];
+        for (i, column) in columns.iter_mut().enumerate() {
+            *column = (signs[i / 4] >> (16 * (i % 4))) as u32 & 0xffff;
         }
-        for i in 0..8 {
-            let minus = if i & STRIDE == 0 { 0 } else { -1 };
-            row[i] = other[i].wrapping_add(negate_if(row[i], minus));
+        let rows = self.next.as_chunks::<8>().0;
+        for (row, (sums, values)) in self.sums.iter_mut().zip(rows).enumerate() {
+            for ((sum, value), signs) in sums.iter_mut().zip(values).zip(columns) {
+                let minus = (signs << (31 - row)) as i32 >> 31;
+                *sum = sum.wrapping_add(i64::from(negate_if(*value, minus)));
+            }
         }
     }
 }
 
 #[inline(always)]
-fn across_rows<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
+fn stage_and_rotate(block: &Block, next: &mut Block) {
+    let (low, high) = block.split_at(SKETCH_LEN / 2);
+    for ((pair, a), b) in next.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
+        *pair = [a.wrapping_add(*b), a.wrapping_sub(*b)];
+    }
+}
+
+#[inline(always)]
+fn stage_across<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
     for rows in rows.chunks_exact_mut(2 * STRIDE) {
         let (low, high) = rows.split_at_mut(STRIDE);
         for (low, high) in low.iter_mut().zip(high) {
@@ -140,4 +168,10 @@ fn across_rows<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
             }
         }
     }
+}
+
+/// `x` if `minus` is 0, −`x` if it is −1.
+#[inline(always)]
+fn negate_if(x: i32, minus: i32) -> i32 {
+    (x ^ minus).wrapping_sub(minus)
 }
