@@ -126,25 +126,25 @@ impl Memory {
         stage_and_rotate(block, next);
         stage_and_rotate(next, block);
         stage_and_rotate(block, next);
-        let (rows, _) = next.as_chunks_mut::<8>();
-        stage_across::<1>(rows);
-        stage_across::<2>(rows);
-        stage_across::<4>(rows);
-        stage_across::<8>(rows);
+        for part in next.as_chunks_mut::<32>().0 {
+            two_stages::<8>(part);
+        }
+        two_stages::<32>(next);
     }
 
     /// Adds D' of the result.
     #[inline(always)]
     fn add(&mut self, signs: SignBits) {
+        // The sign of row 15 on top of each column's bits, that of row 14 below it and so on.
         let mut columns = [0; 8];
         for (i, column) in columns.iter_mut().enumerate() {
-            *column = (signs[i / 4] >> (16 * (i % 4))) as u32 & 0xffff;
+            *column = ((signs[i / 4] >> (16 * (i % 4))) as i32) << 16;
         }
         let rows = self.next.as_chunks::<8>().0;
-        for (row, (sums, values)) in self.sums.iter_mut().zip(rows).enumerate() {
-            for ((sum, value), signs) in sums.iter_mut().zip(values).zip(columns) {
-                let minus = (signs << (31 - row)) as i32 >> 31;
-                *sum = sum.wrapping_add(i64::from(negate_if(*value, minus)));
+        for (sums, values) in self.sums.iter_mut().zip(rows).rev() {
+            for ((sum, value), signs) in sums.iter_mut().zip(values).zip(&mut columns) {
+                *sum = sum.wrapping_add(i64::from(negate_if(*value, *signs >> 31)));
+                *signs <<= 1;
             }
         }
     }
@@ -158,15 +158,16 @@ fn stage_and_rotate(block: &Block, next: &mut Block) {
     }
 }
 
+/// Of neighbours `STRIDE` and 2 `STRIDE` apart, in a part of four times that.
 #[inline(always)]
-fn stage_across<const STRIDE: usize>(rows: &mut [[i32; 8]]) {
-    for rows in rows.chunks_exact_mut(2 * STRIDE) {
-        let (low, high) = rows.split_at_mut(STRIDE);
-        for (low, high) in low.iter_mut().zip(high) {
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (a.wrapping_add(*b), a.wrapping_sub(*b));
-            }
-        }
+fn two_stages<const STRIDE: usize>(part: &mut [i32]) {
+    let (low, high) = part.split_at_mut(2 * STRIDE);
+    let ((a, b), (c, d)) = (low.split_at_mut(STRIDE), high.split_at_mut(STRIDE));
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        let (ab, a_b) = (a.wrapping_add(*b), a.wrapping_sub(*b));
+        let (cd, c_d) = (c.wrapping_add(*d), c.wrapping_sub(*d));
+        (*a, *b) = (ab.wrapping_add(cd), a_b.wrapping_add(c_d));
+        (*c, *d) = (ab.wrapping_sub(cd), a_b.wrapping_sub(c_d));
     }
 }
 
