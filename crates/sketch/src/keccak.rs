@@ -81,7 +81,7 @@ mod wide {
         }
     }
 
-    /// Keccak-f[1600] of FIPS 202, section 3.2.
+    /// Keccak-f with 1,600 bits of FIPS 202, section 3.2.
     #[inline(always)]
     fn permute(simd: V3, state: &mut [u64x4; 25]) {
         let mut a = *state;

@@ -44,10 +44,10 @@ impl SketchSpeed {
         4.0 * self.parameters as f64 / seconds / 1e9
     }
 
-    /// The sketch's share of the memory's bandwidth.
+    /// The share of the memory's bandwidth that one of the times above stands for.
     #[must_use]
-    pub fn share_of_memory(&self) -> f64 {
-        self.memory_read_seconds / self.sketch_seconds
+    pub fn share_of_memory(&self, seconds: f64) -> f64 {
+        self.memory_read_seconds / seconds
     }
 }
 
@@ -76,8 +76,7 @@ pub fn measure_speed(
         sketch_seconds: best(passes, || sketch(&file, &seed, clip))?,
         project_seconds: best(passes, || project(&file, &seed, clip))?,
         inspect_seconds: best(passes, || measure(&file))?,
-        memory_read_seconds: memory_seconds(passes)? * 4.0 * parameters as f64
-            / BUFFER_BYTES as f64,
+        memory_read_seconds: memory_seconds(passes, 4.0 * parameters as f64)?,
     };
     Ok(speed)
 }
@@ -104,17 +103,18 @@ fn add_up(source: &impl Source) -> Result<u64, SketchError> {
             let values = source.get(chunk_range(part, PART_VALUES, values), buffer)?;
             Ok(values.iter().map(|v| u64::from(v.to_bits())).sum::<u64>())
         })
-        .sum()
+        .try_reduce(|| 0, |a, b| Ok(a.wrapping_add(b)))
 }
 
-fn memory_seconds(passes: usize) -> Result<f64, SketchError> {
+/// Of as many bytes, out of a larger buffer.
+fn memory_seconds(passes: usize, bytes: f64) -> Result<f64, SketchError> {
     let buffer: Vec<u64> = (0..BUFFER_BYTES as u64 / 8).collect();
-    best(passes, || {
+    let add_up = |words: &[u64]| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
+    let seconds = best(passes, || {
         let parts = black_box(&buffer).par_chunks(1 << 17);
-        Ok(parts
-            .map(|words| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)))
-            .sum::<u64>())
-    })
+        Ok(parts.map(add_up).reduce(|| 0, u64::wrapping_add))
+    })?;
+    Ok(seconds * bytes / BUFFER_BYTES as f64)
 }
 
 /// A safetensors file of one tensor. The values are of about the size 1; which they are is of no
@@ -133,4 +133,39 @@ fn write_delta(file: &File, parameters: u64) -> std::io::Result<()> {
         writer.write_all(&(value as f32).to_le_bytes())?;
     }
     writer.flush()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_a_sound_delta() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("delta");
+        write_delta(&File::create(&path).unwrap(), 5_000).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        assert_eq!(file.layout().values(), 5_000);
+        let stats = measure(&file).unwrap().unwrap();
+        // Uniform in [−1, 1): the mean square is a third.
+        let expected = (5_000f64 / 3.0).sqrt();
+        assert!((stats.norm.value() / expected - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn shares_and_rates_are_of_one_delta() {
+        let speed = SketchSpeed {
+            parameters: 10_000_000,
+            threads: 2,
+            sketch_seconds: 0.008,
+            project_seconds: 0.004,
+            inspect_seconds: 0.02,
+            file_read_seconds: 0.005,
+            memory_read_seconds: 0.002,
+        };
+        assert_eq!(speed.gigabytes_per_second(speed.sketch_seconds), 5.0);
+        assert_eq!(speed.share_of_memory(speed.sketch_seconds), 0.25);
+        assert_eq!(speed.share_of_memory(speed.project_seconds), 0.5);
+    }
 }
