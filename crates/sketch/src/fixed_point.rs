@@ -31,12 +31,12 @@ impl Scale {
     /// were one like others.
     #[inline(always)]
     pub(crate) fn magnitude(self, bits: u32) -> u32 {
-        let exponent = (bits >> 23) & 0xff;
-        let leading_one = u32::from(exponent != 0) << 23;
-        let mantissa = (bits & 0x7f_ffff) | leading_one;
-        let right = self.shift - exponent.max(1) as i32;
-        // From 24 on nothing is left, and 31 is all that a shift may be.
-        let small = mantissa >> right.clamp(0, 31);
+        let unsigned = bits & 0x7fff_ffff;
+        let exponent = (unsigned >> 23).max(1);
+        // With its leading one, unless the exponent was 0.
+        let mantissa = unsigned - ((exponent - 1) << 23);
+        let right = self.shift - exponent as i32;
+        let small = mantissa.checked_shr(right as u32).unwrap_or(0);
         if right < 0 { Q_MAX } else { small }
     }
 

@@ -3,12 +3,14 @@
 pub mod error;
 pub mod fixed_point;
 pub mod inspect;
+mod keccak;
 mod kernel;
 pub mod opening;
 pub mod projection;
 mod signs;
 pub mod sketch;
 pub mod source;
+pub mod speed;
 pub mod sums;
 pub mod tensor_file;
 #[cfg(test)]

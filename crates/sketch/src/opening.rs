@@ -14,10 +14,9 @@ use ruint::aliases::U256;
 
 use crate::error::SketchError;
 use crate::fixed_point::Scale;
-use crate::kernel::{ChunkSums, SKETCH_LEN};
-use crate::projection::{
-    BATCH_CHUNKS, chunk_count, for_each_batch, project_chunks, projected_chunk, sums_leaves,
-};
+use crate::kernel::{ChunkSums, ChunkTask, SKETCH_LEN};
+use crate::projection::{GROUP_CHUNKS, chunk_count, for_each_group, project_range};
+use crate::signs::ChunkSigns;
 use crate::sketch::{Sketch, energy_exceeds, quantize};
 use crate::source::Source;
 use crate::sums::{SUMS_BYTES, Sums};
@@ -140,12 +139,17 @@ pub fn check(
         None => WideSums::of(&Sums::ZERO.to_bytes()),
     };
     let after = open(index, &opening.after)?;
-    expected.add(&projected_chunk(
-        &values,
-        &claimed.seed,
-        index,
-        Scale::of(claimed.clip),
-    ));
+    for signs in ChunkSigns::of_chunks(&claimed.seed, index..index + 1) {
+        let scale = Scale::of(claimed.clip);
+        expected.add(
+            &ChunkTask {
+                values: &values,
+                signs,
+                scale,
+            }
+            .run(),
+        );
+    }
     if expected != after {
         return Ok(Verdict::Fault(Fault::Step));
     }
@@ -230,10 +234,18 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
     pub fn new(source: &'a S, seed: &Digest, clip: Norm) -> Result<Self, SketchError> {
         let count = chunk_count(source.count());
         let (mut leaves, mut milestones) = (Vec::new(), vec![Sums::ZERO]);
-        let total = for_each_batch(source, seed, clip, |first, batch| {
-            leaves.extend(sums_leaves(first, count, batch));
-            milestones.extend(batch.last());
-        })?;
+        let total = for_each_group(
+            source,
+            seed,
+            clip,
+            |leaves, sums| (leaves, sums),
+            |(group, sums)| {
+                leaves.extend(group);
+                if (leaves.len() as u64).is_multiple_of(MILESTONE_CHUNKS) {
+                    milestones.push(sums);
+                }
+            },
+        )?;
         let chunk_leaves =
             (0..count)
                 .into_par_iter()
@@ -323,11 +335,10 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
     /// [`SketchError::NoChunk`], or if the delta cannot be read.
     pub fn sums(&self, index: u64) -> Result<OpenedSums, SketchError> {
         let proof = self.proof(&self.sums, index)?;
-        let mut sums = self.milestones[(index / BATCH_CHUNKS) as usize];
-        let first = index - index % BATCH_CHUNKS;
-        for chunk in project_chunks(self.source, &self.seed, self.clip, first..index + 1)? {
-            sums.add(&chunk);
-        }
+        let milestone = self.milestones[(index / MILESTONE_CHUNKS) as usize];
+        let first = index - index % MILESTONE_CHUNKS;
+        let rest = project_range(self.source, &self.seed, self.clip, first..index + 1)?;
+        let sums = milestone.plus(&rest);
         let bytes = Box::new(sums.to_bytes());
         Ok(OpenedSums { bytes, proof })
     }
@@ -340,6 +351,11 @@ impl<'a, S: Source + ?Sized> Opener<'a, S> {
         proof.ok_or(SketchError::NoChunk { index, count })
     }
 }
+
+/// How many chunks are projected again at most.
+const MILESTONE_CHUNKS: u64 = 1_024;
+
+const _: () = assert!(MILESTONE_CHUNKS.is_multiple_of(GROUP_CHUNKS));
 
 /// The tree of sums that are all at hand: those of somebody who lied, say.
 #[derive(Debug)]

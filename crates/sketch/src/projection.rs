@@ -21,19 +21,20 @@
 //! The seed must be unknown until the deltas are committed to: who knows it can make two
 //! deltas with one sketch.
 
+use std::ops::Range;
+
 use convoke_protocol::ids::Digest;
-use convoke_protocol::sketch::{CHUNK_VALUES, Norm, sums_leaf};
-use pulp::Arch;
+use convoke_protocol::sketch::{CHUNK_VALUES, Norm};
 use rayon::prelude::*;
 
 use crate::error::SketchError;
 use crate::fixed_point::Scale;
-use crate::kernel::{ChunkSums, SKETCH_LEN, project_chunk};
+use crate::kernel::{ChunkTask, SKETCH_LEN};
 use crate::signs::ChunkSigns;
 use crate::source::Source;
 use crate::sums::Sums;
-use crate::tensor_file::{ChunkBuffer, chunk_range};
-use crate::tree::{RootStream, root};
+use crate::tensor_file::ChunkBuffer;
+use crate::tree::{RootStream, SUMS_TAG, leaves, root};
 
 /// The longest delta, in values. Each q is below 2²⁴, so the sums stay below 2⁶⁰ and 2⁸⁴.
 pub const VALUES_MAX: u64 = 1 << 36;
@@ -63,11 +64,14 @@ pub fn sketch(
     seed: &Digest,
     clip: Norm,
 ) -> Result<Sketched, SketchError> {
-    let count = chunk_count(source.count());
     let mut tree = RootStream::default();
-    let sums = for_each_batch(source, seed, clip, |first, batch| {
-        tree.push(root(sums_leaves(first, count, batch)));
-    })?;
+    let sums = for_each_group(
+        source,
+        seed,
+        clip,
+        |leaves, _| root(leaves),
+        |root| tree.push(root),
+    )?;
     let sums_root = tree.root();
     Ok(Sketched { sums, sums_root })
 }
@@ -81,81 +85,113 @@ pub fn project(
     seed: &Digest,
     clip: Norm,
 ) -> Result<Sums, SketchError> {
-    for_each_batch(source, seed, clip, |_, _| ())
+    project_range(source, seed, clip, 0..checked_count(source)?)
 }
 
-/// Calls `visit` with the sums after each chunk, [`BATCH_CHUNKS`] at a time and in order, and the
-/// index of the first of them. Returns the last sums.
-pub(crate) fn for_each_batch(
+/// The sums over these chunks.
+pub(crate) fn project_range(
     source: &(impl Source + ?Sized),
     seed: &Digest,
     clip: Norm,
-    mut visit: impl FnMut(u64, &[Sums]),
+    chunks: Range<u64>,
 ) -> Result<Sums, SketchError> {
+    groups(&chunks)
+        .into_par_iter()
+        .map_init(ChunkBuffer::default, |buffer, group| {
+            let sums = project_group(source, seed, clip, group, buffer)?;
+            Ok(sums.last().copied().unwrap_or(Sums::ZERO))
+        })
+        .try_reduce(|| Sums::ZERO, |a, b| Ok(a.plus(&b)))
+}
+
+/// Calls `map` with the leaves of the sums of each [`GROUP_CHUNKS`] chunks, and with the sums
+/// after the last of them, in parallel, and then `take` with what it returns, in order. Returns
+/// the sums over all.
+pub(crate) fn for_each_group<T: Send>(
+    source: &(impl Source + ?Sized),
+    seed: &Digest,
+    clip: Norm,
+    map: impl Fn(Vec<Digest>, Sums) -> T + Sync,
+    mut take: impl FnMut(T),
+) -> Result<Sums, SketchError> {
+    let count = checked_count(source)?;
+    let mut total = Sums::ZERO;
+    for first in (0..count).step_by((GROUP_CHUNKS * BATCH_GROUPS) as usize) {
+        let batch = groups(&(first..count.min(first + GROUP_CHUNKS * BATCH_GROUPS)));
+        let sums: Vec<Vec<Sums>> = batch
+            .par_iter()
+            .map_init(ChunkBuffer::default, |buffer, group| {
+                project_group(source, seed, clip, group.clone(), buffer)
+            })
+            .collect::<Result<_, SketchError>>()?;
+        let with_base = batch.iter().zip(&sums).map(|(group, sums)| {
+            let base = total;
+            total = sums.last().map_or(total, |last| total.plus(last));
+            (group.start, base, sums)
+        });
+        let with_base: Vec<_> = with_base.collect();
+        let mapped: Vec<T> = with_base
+            .into_par_iter()
+            .map(|(first, base, sums)| {
+                let bytes: Vec<_> = sums.iter().map(|sums| base.plus(sums).to_bytes()).collect();
+                let last = sums.last().map_or(base, |last| base.plus(last));
+                map(leaves(SUMS_TAG, first, count, &bytes), last)
+            })
+            .collect();
+        mapped.into_iter().for_each(&mut take);
+    }
+    Ok(total)
+}
+
+fn checked_count(source: &(impl Source + ?Sized)) -> Result<u64, SketchError> {
     let values = source.count();
     if values > VALUES_MAX {
         return Err(SketchError::TooLong { values });
     }
-    let count = chunk_count(values);
-    let mut sums = Sums::ZERO;
-    for first in (0..count).step_by(BATCH_CHUNKS as usize) {
-        let chunks = first..count.min(first + BATCH_CHUNKS);
-        let parts = project_chunks(source, seed, clip, chunks)?;
-        let batch: Vec<Sums> = parts
-            .iter()
-            .map(|part| {
-                sums.add(part);
-                sums
-            })
-            .collect();
-        visit(first, &batch);
-    }
-    Ok(sums)
+    Ok(chunk_count(values))
 }
 
-/// The leaves of sums of which the first are those after chunk `first`.
-pub(crate) fn sums_leaves(first: u64, count: u64, batch: &[Sums]) -> Vec<Digest> {
-    let leaf =
-        |(offset, sums): (usize, &Sums)| sums_leaf(first + offset as u64, count, &sums.to_bytes());
-    batch.par_iter().enumerate().map(leaf).collect()
-}
-
-/// Each of these chunks by itself, in parallel.
-pub(crate) fn project_chunks(
-    source: &(impl Source + ?Sized),
-    seed: &Digest,
-    clip: Norm,
-    chunks: std::ops::Range<u64>,
-) -> Result<Vec<ChunkSums>, SketchError> {
-    let scale = Scale::of(clip);
-    let values = source.count();
-    let number = (chunks.end - chunks.start) as usize;
-    (0..number)
-        .into_par_iter()
-        .map_init(ChunkBuffer::default, |buffer, offset| {
-            let chunk = chunks.start + offset as u64;
-            let values = source.get(chunk_range(chunk, CHUNK_VALUES, values), buffer)?;
-            Ok(projected_chunk(values, seed, chunk, scale))
-        })
+/// Cuts a range of chunks.
+fn groups(chunks: &Range<u64>) -> Vec<Range<u64>> {
+    let starts = chunks.clone().step_by(GROUP_CHUNKS as usize);
+    starts
+        .map(|start| start..chunks.end.min(start + GROUP_CHUNKS))
         .collect()
 }
 
-/// Chunk number `chunk`, which has these values.
-pub(crate) fn projected_chunk(
-    values: &[f32],
+/// The sums after each of these chunks, counted from the first of them.
+fn project_group(
+    source: &(impl Source + ?Sized),
     seed: &Digest,
-    chunk: u64,
-    scale: Scale,
-) -> ChunkSums {
-    let signs = ChunkSigns::new(seed, chunk);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || project_chunk(values, &signs, scale),
-    )
+    clip: Norm,
+    chunks: Range<u64>,
+    buffer: &mut ChunkBuffer,
+) -> Result<Vec<Sums>, SketchError> {
+    let chunk_values = CHUNK_VALUES as u64;
+    let range = chunks.start * chunk_values..source.count().min(chunks.end * chunk_values);
+    let values = source.get(range, buffer)?.chunks(CHUNK_VALUES);
+    let signs = ChunkSigns::of_chunks(seed, chunks);
+    let scale = Scale::of(clip);
+    let mut sums = Sums::ZERO;
+    let tasks = values.zip(signs).map(|(values, signs)| {
+        sums.add(
+            &ChunkTask {
+                values,
+                signs,
+                scale,
+            }
+            .run(),
+        );
+        sums
+    });
+    Ok(tasks.collect())
 }
 
-/// Chunks done at once: a power of two, so that each batch is a subtree.
-pub(crate) const BATCH_CHUNKS: u64 = 1_024;
+/// Chunks that one thread takes at once: a power of two, so that each group is a subtree.
+pub(crate) const GROUP_CHUNKS: u64 = 16;
 
-const _: () = assert!(BATCH_CHUNKS.is_power_of_two());
+/// Groups in memory at once, each of 17 kB.
+const BATCH_GROUPS: u64 = 64;
+
+const _: () = assert!(GROUP_CHUNKS.is_power_of_two());
 const _: () = assert!(CHUNK_VALUES.is_multiple_of(SKETCH_LEN));

@@ -1,9 +1,12 @@
 //! The random signs of the projection: keccak per chunk, SplitMix64 (Steele, Lea and Flood,
 //! 2014) within it.
 
+use std::ops::Range;
+
 use convoke_protocol::abi;
-use convoke_protocol::identity::keccak;
 use convoke_protocol::ids::Digest;
+
+use crate::tree::hash_all;
 
 /// The keys of one chunk's signs.
 #[derive(Debug, Clone, Copy)]
@@ -13,9 +16,20 @@ pub(crate) struct ChunkSigns([u64; 4]);
 pub(crate) type SignBits = [u64; 2];
 
 impl ChunkSigns {
-    /// keccak256(seed ‖ chunk as uint256), as four big-endian words.
-    pub(crate) fn new(seed: &Digest, chunk: u64) -> Self {
-        let hash = keccak(&[&seed.0, &abi::number(chunk)]);
+    /// keccak256(seed ‖ chunk as uint256), as four big-endian words, of each of these chunks.
+    pub(crate) fn of_chunks(seed: &Digest, chunks: Range<u64>) -> Vec<Self> {
+        let message = |chunk: u64| {
+            let mut message = [0; 64];
+            message[..32].copy_from_slice(&seed.0);
+            message[32..].copy_from_slice(&abi::number(chunk));
+            message
+        };
+        let messages: Vec<_> = chunks.map(message).collect();
+        let hashes = hash_all(&messages);
+        hashes.iter().map(Self::from_hash).collect()
+    }
+
+    fn from_hash(hash: &Digest) -> Self {
         let mut keys = [0; 4];
         for (key, bytes) in keys.iter_mut().zip(hash.0.as_chunks::<8>().0) {
             *key = u64::from_be_bytes(*bytes);

@@ -108,3 +108,59 @@ pub fn difference<'a>(
     };
     Ok(Computed::new(new.layout().values(), fill))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::{model, normal, put};
+
+    const LONG: usize = 5_000;
+
+    fn all(source: &(impl Source + ?Sized)) -> Vec<f32> {
+        let mut buffer = ChunkBuffer::default();
+        source.get(0..source.count(), &mut buffer).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_step_is_the_difference_of_two_checkpoints() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, new) = (normal(1, LONG), normal(2, LONG));
+        let open = |values: &[f32]| TensorFile::open(&put(dir.path(), &model(values)).1).unwrap();
+        let (base_file, new_file) = (open(&base), open(&new));
+        let step = difference(&new_file, &base_file).unwrap();
+        let expected: Vec<f32> = new
+            .iter()
+            .zip(&base)
+            .map(|(new, base)| new - base)
+            .collect();
+        assert_eq!(all(&step), expected);
+        let mut buffer = ChunkBuffer::default();
+        assert_eq!(step.get(7..9, &mut buffer).unwrap(), &expected[7..9]);
+        let error = difference(&open(&base[1..]), &base_file).err().unwrap();
+        assert!(error.to_string().contains("weight"), "{error}");
+    }
+
+    #[test]
+    fn what_a_formula_leaves_out_is_zero_and_what_it_adds_is_cut_off() {
+        let of = |length: usize| {
+            let fill = move |_, values: &mut Vec<f32>| {
+                values.resize(length, 2.0);
+                Ok(())
+            };
+            all(&Computed::new(3, fill))
+        };
+        assert_eq!(of(2), [2.0, 2.0, 0.0]);
+        assert_eq!(of(4), [2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn nothing_longer_than_its_sums_allow_is_read() {
+        let endless = Computed::new(u64::MAX, |_, _: &mut Vec<f32>| Ok(()));
+        let seed = convoke_protocol::ids::Digest([1; 32]);
+        let clip = convoke_protocol::sketch::Norm::of(1.0);
+        let error = crate::sketch(&endless, &seed, clip).unwrap_err();
+        assert!(matches!(error, SketchError::TooLong { values: u64::MAX }));
+        assert!(crate::project(&endless, &seed, clip).is_err());
+    }
+}

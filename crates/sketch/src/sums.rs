@@ -32,6 +32,16 @@ impl Sums {
         self.energy += u128::from(chunk.energy);
     }
 
+    /// Of two parts of one delta.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let mut sums = *self;
+        for (sum, lane) in sums.lanes.iter_mut().zip(&other.lanes) {
+            *sum += lane;
+        }
+        sums.energy += other.energy;
+        sums
+    }
+
     /// 33 words: four lanes a word, big-endian in two's complement, lane 0 first; then the energy
     /// as a uint256.
     #[must_use]

@@ -125,7 +125,7 @@ fn contracts_read_what_is_computed_here() {
         "chunkLeaves": of(&leaf),
         "chunkProofs": of(&|o| hashes(&o.chunk.proof)),
         "deltaRoot": hex(opener.delta_root().0),
-        "sums": of(&|o| hex(&*o.after.bytes)),
+        "sums": of(&|o| hex(*o.after.bytes)),
         "energies": of(&|o| {
             Value::from(Sums::from_bytes(&o.after.bytes).unwrap().energy.to_string())
         }),
