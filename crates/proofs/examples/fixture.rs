@@ -84,7 +84,7 @@ fn round(rng: &mut StdRng, updates: u16) -> Round {
 
 fn fixture(size: Size, updates: u16) -> Value {
     let mut rng = StdRng::seed_from_u64(size.slots() as u64);
-    let keys = Keys::insecure_setup(size, &mut rng).unwrap();
+    let keys = Keys::insecure_setup(size, &mut rng, &()).unwrap();
     let round = round(&mut rng, updates);
     let settled = round.prove(&keys, &mut rng).unwrap();
     let factors: Vec<u16> = round.updates.iter().map(|u| u.factor).collect();

@@ -12,18 +12,22 @@
 //! | [`keys`] | circuits, their hashes, set-up for development, files |
 //! | [`proof`] | proofs and their encoding for the chain |
 //! | [`verifying`] | verifying keys |
+//! | [`measure`] | what a size costs on this machine |
+//! | [`progress`] | following long work |
 //!
-//! `docs/proofs.md` says what is proven and what is not, and what it costs. Nothing here reads a
-//! clock or the network, and the circuit's constraints are the same for every round: only
-//! [`keys::Keys::save`] and [`keys::Keys::load`] do input and output.
+//! `docs/proofs.md` says what is proven and what is not, and what it costs. Nothing here touches
+//! the network; only [`keys`] reads and writes files, and only [`measure`] reads a
+//! clock. The circuit's constraints are the same for every round.
 
 mod builder;
 mod circuit;
 pub mod error;
 pub mod keys;
+pub mod measure;
 pub mod plain;
 mod points;
 mod poseidon;
+pub mod progress;
 pub mod proof;
 pub mod public_data;
 mod rng;

@@ -9,16 +9,19 @@ use rand::rngs::StdRng;
 
 use super::rounds::{honest, round};
 use crate::error::ProofError;
-use crate::keys::{Circuit, Keys};
+use crate::keys::Keys;
 use crate::proof::{PROOF_BYTES, Proof, prove};
 use crate::public_data::{PublicData, PublicInputs};
 use crate::size::Size;
+use crate::verifying::VerifyingKey;
 use crate::witness::RoundWitness;
 use convoke_protocol::ids::{Digest, RoundId, TaskId};
 
 pub(super) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
-    KEYS.get_or_init(|| Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(1)).unwrap())
+    KEYS.get_or_init(|| {
+        Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(1), &()).unwrap()
+    })
 }
 
 fn proven() -> &'static (PublicData, Proof) {
@@ -26,7 +29,7 @@ fn proven() -> &'static (PublicData, Proof) {
     PROVEN.get_or_init(|| prove(keys(), &some_round(), &mut StdRng::seed_from_u64(2)).unwrap())
 }
 
-fn some_round() -> RoundWitness {
+pub(super) fn some_round() -> RoundWitness {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
     round(honest(&mut rng, 12), &[10_000; 12], 1_000_000_007)
 }
@@ -193,40 +196,27 @@ fn public_inputs_are_canonical() {
 }
 
 #[test]
-fn keys_survive_the_disk_and_damage_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = keys().save(folder.path()).unwrap();
-    let again = Keys::load(folder.path(), Circuit::new(Size::N16).unwrap()).unwrap();
-    let (statement, proof) = prove(&again, &some_round(), &mut StdRng::seed_from_u64(5)).unwrap();
-    keys().verifying().verify(&statement, &proof).unwrap();
-    assert_ne!(proof, proven().1);
-
-    let mut bytes = std::fs::read(&path).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    let refused = Keys::load(folder.path(), Circuit::new(Size::N16).unwrap());
-    assert!(matches!(refused, Err(ProofError::KeyFile { .. })));
-    bytes[25] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    let refused = Keys::load(folder.path(), Circuit::new(Size::N16).unwrap());
-    assert!(matches!(refused, Err(ProofError::OtherCircuit { .. })));
-    std::fs::write(&path, b"short").unwrap();
-    let refused = Keys::load(folder.path(), Circuit::new(Size::N16).unwrap());
-    assert!(matches!(refused, Err(ProofError::KeyFile { .. })));
-    let missing = Keys::load(
-        &folder.path().join("none"),
-        Circuit::new(Size::N16).unwrap(),
-    );
-    assert!(matches!(missing, Err(ProofError::KeyFile { .. })));
-}
-
-#[test]
 fn proofs_of_other_keys_are_refused() {
-    let other = Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(9)).unwrap();
+    let other = Keys::insecure_setup(Size::N16, &mut StdRng::seed_from_u64(9), &()).unwrap();
     let (statement, proof) = proven();
     assert!(matches!(
         other.verifying().verify(statement, proof),
         Err(ProofError::Refused)
     ));
+}
+
+#[test]
+fn verifying_keys_are_words() {
+    let (data, proof) = proven();
+    let key = keys().verifying();
+    let words = key.words();
+    let read = VerifyingKey::from_words(Size::N16, *key.circuit(), &words).unwrap();
+    assert_eq!(read.words(), words);
+    read.verify(data, proof).unwrap();
+    for at in 0..words.len() {
+        let mut other = words;
+        other[at][31] ^= 1;
+        let refused = VerifyingKey::from_words(Size::N16, *key.circuit(), &other);
+        assert!(matches!(refused, Err(ProofError::BadPoint("of the key"))));
+    }
 }

@@ -9,3 +9,4 @@ mod rounds;
 mod settlement;
 mod shape;
 mod soundness;
+mod store;

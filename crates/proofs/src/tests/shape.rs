@@ -17,7 +17,7 @@ use crate::witness::RoundWitness;
 #[test]
 fn constraints_are_counted() {
     for (size, constraints) in [(Size::N16, 35_334), (Size::N64, 254_983)] {
-        let circuit = Circuit::new(size).unwrap();
+        let circuit = Circuit::of(size).unwrap();
         assert_eq!(circuit.constraints(), constraints, "{:#?}", circuit.costs());
         assert_eq!(circuit.costs().values().sum::<usize>(), constraints);
     }
@@ -72,7 +72,7 @@ fn paying(seed: u64, slots: usize) -> RoundWitness {
 /// Changes every private variable by itself, which no circuit may accept unless the variable does
 /// not matter: a variable that a forgotten constraint left free shows here.
 fn free_variables(size: Size, round: &RoundWitness) -> Vec<usize> {
-    let circuit = Circuit::new(size).unwrap();
+    let circuit = Circuit::of(size).unwrap();
     let (witness, statement) = witness(size, round);
     let (_, values) = assign(&witness, &statement).unwrap();
     let mut assignment = vec![Fr::ONE];
