@@ -179,11 +179,15 @@ abstract contract AuditBase is StakeTest, ISketchAuditTypes, ISketchAuditEvents 
         return settleWith(proof);
     }
 
-    function settleWith(bytes memory proof) internal returns (Place memory place) {
+    function settleWith(bytes memory proof) internal returns (Place memory) {
+        return settleWith(proof, 3);
+    }
+
+    function settleWith(bytes memory proof, uint16 updates) internal returns (Place memory place) {
         place = Place(TASK, ROUND, SLOT, keccak256("payouts"), keccak256("factors"), proof);
         IRoundManagerTypes.Round memory r;
         (r.stage, r.seed, r.base) = (IRoundManagerTypes.Stage.Settled, SEED, "base");
-        (r.updates, r.ownUpdates) = (2, 1);
+        (r.updates, r.ownUpdates) = (updates - 1, 1);
         r.deadline = uint64(block.timestamp) + DISPUTE;
         r.submissionHash = keccak256(
             abi.encode(place.payoutsHash, place.factorsHash, keccak256(proof))

@@ -36,14 +36,25 @@ contract Teller {
         s.sums = new bytes[](chunks.length);
         bytes memory sums = new bytes(1_056);
         for (uint256 i = 0; i < chunks.length; ++i) {
-            (int256[128] memory lanes, uint256 energy) =
-                SketchProjection.project(chunks[i], i, seed, clipNorm);
-            sums = add(sums, lanes, energy);
+            sums = step(sums, chunks[i], i, seed, clipNorm);
             s.sums[i] = sums;
         }
         s.chunkLeaves = leaves("convoke.delta-chunk.v1", s.chunks);
         s.sumsLeaves = leaves("convoke.sketch-sum.v1", s.sums);
         s.commitment = this.commitment(sums, norm, clipNorm, trainer, context);
+    }
+
+    /// @notice The sums after one more chunk.
+    function step(
+        bytes memory before,
+        bytes calldata chunk,
+        uint256 index,
+        bytes32 seed,
+        uint256 clipNorm
+    ) public pure returns (bytes memory) {
+        (int256[128] memory lanes, uint256 energy) =
+            SketchProjection.project(chunk, index, seed, clipNorm);
+        return add(before, lanes, energy);
     }
 
     function commitment(
