@@ -109,7 +109,8 @@ contract RoundProofVerifier is IRoundProofVerifier {
     }
 
     function _fitting(uint256 updates) private view returns (Sized memory sized) {
-        for (uint256 i = 0; i < verifiers.length; ++i) {
+        uint256 count = verifiers.length;
+        for (uint256 i = 0; i < count; ++i) {
             sized = verifiers[i];
             if (updates <= sized.slots) return sized;
         }

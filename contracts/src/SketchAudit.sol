@@ -18,15 +18,19 @@ import {TypedData} from "./libraries/TypedData.sol";
 // What static analysis points at, and why it stays:
 // - timestamp: windows last minutes to days: the seconds by which a proposer can move the clock
 //   decide nothing;
+// - incorrect-equality: parts, stages and attempts are compared with their like;
 // - reentrancy-events: the calls go to contracts of this deployment, linked for good, and to the
 //   token, when everything is written down.
-// slither-disable-start timestamp,reentrancy-events
+// slither-disable-start timestamp,incorrect-equality,reentrancy-events
 
 /// @title Optimistic audit of sketches
 /// @dev Needs `SLASHER_ROLE` on the stake manager. It holds the bonds of open demands, and nobody
 /// administers it.
 contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
     using SafeERC20 for IERC20;
+
+    uint8 private constant ROLE_TRAINER = 0;
+    uint8 private constant ROLE_AGGREGATOR = 2;
 
     bytes32 private constant CLAIM_TYPE = keccak256(
         "Sketch(uint256 task,uint256 round,uint256 attempt,bytes32 update,bytes32 seed,"
@@ -406,4 +410,4 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             && _isAtStake(asked.task, aggregator, ROLE_AGGREGATOR);
     }
 }
-// slither-disable-end timestamp,reentrancy-events
+// slither-disable-end timestamp,incorrect-equality,reentrancy-events

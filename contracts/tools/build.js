@@ -17,6 +17,7 @@ const CONTRACTS = {
   PenaltyManager: "src/PenaltyManager.sol",
   Groth16Verifier: "src/Groth16Verifier.sol",
   RoundProofVerifier: "src/RoundProofVerifier.sol",
+  SketchAudit: "src/SketchAudit.sol",
   UncheckedVerifier: "src/UncheckedVerifier.sol",
   Settlement: "src/libraries/Settlement.sol",
   TimelockController: "@openzeppelin/contracts/governance/TimelockController.sol",

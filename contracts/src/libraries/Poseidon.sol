@@ -9,7 +9,7 @@ import {PoseidonConstants} from "./PoseidonConstants.sol";
 
 /// @title Poseidon over the scalar field of BN254, 7 elements wide
 /// @notice That of `Poseidon::narrow` in `crates/proofs`: one block of 6 elements, and one element
-/// of capacity that starts as a tag. About 200,000 gas.
+/// of capacity that starts as a tag. About 380,000 gas.
 library Poseidon {
     uint256 private constant R =
         21888242871839275222246405745257275088548364400416034343698204186575808495617;

@@ -23,7 +23,7 @@ library SketchSums {
     /// @dev With norms so far apart every value rounds to zero.
     uint256 private constant DISTANCE_MAX = 64;
     /// @dev The smallest and the largest norm that is not zero.
-    uint256 private constant NORM_MIN = 0x00800000;
+    uint256 private constant NORM_MIN = 1 << 23;
     uint256 private constant NORM_MAX = 0x7f7fffff;
 
     /// @notice Whether sums are those before, and what one chunk adds. Modulo 2^64, within which
