@@ -9,8 +9,8 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::TaskId;
 
 use crate::commands::{
-    aggregator, bench, chain, data, demo, devnet, evaluate, rewards, stake, task, trainer,
-    validator, wallet, watch,
+    aggregator, bench, chain, data, demo, devnet, evaluate, proofs, rewards, stake, task, trainer,
+    validator, verify, wallet, watch,
 };
 use crate::output::Format;
 
@@ -68,6 +68,11 @@ pub(crate) enum Command {
     /// Deploy the contracts, send tokens, look at the chain
     #[command(subcommand)]
     Chain(chain::ChainCommand),
+    /// Make and list the keys that rounds are proven with
+    #[command(subcommand)]
+    Proofs(proofs::ProofsCommand),
+    /// Check a round from public data alone: proof, pay, sketches, step
+    Verify(verify::VerifyArgs),
     /// Prepare data sets
     #[command(subcommand)]
     Data(data::DataCommand),

@@ -8,11 +8,13 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod devnet;
 pub(crate) mod evaluate;
+pub(crate) mod proofs;
 pub(crate) mod rewards;
 pub(crate) mod stake;
 pub(crate) mod task;
 pub(crate) mod trainer;
 pub(crate) mod validator;
+pub(crate) mod verify;
 pub(crate) mod wallet;
 pub(crate) mod watch;
 
@@ -46,6 +48,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Rewards(command) => rewards::run(command, format).await,
         Command::Wallet(command) => wallet::run(command, format),
         Command::Chain(command) => chain::run(command, format).await,
+        Command::Proofs(command) => proofs::run(command, format),
+        Command::Verify(args) => verify::run(args, format).await,
         Command::Data(command) => data::run(&command, format),
         Command::Bench(command) => bench::run(command, format).await,
         Command::Evaluate(args) => evaluate::run(&args, format),

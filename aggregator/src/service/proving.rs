@@ -67,13 +67,15 @@ impl Prover {
                 reason,
             };
             let size = Size::fitting(usize::from(slots))?;
-            let circuit = Circuit::new(size)?;
+            let circuit = Circuit::of(size)?;
             if *circuit.hash() != hash.0 {
                 let reason = "this program's circuit is another; use the version that the contracts \
                               were deployed with";
                 return Err(missing(reason.into()));
             }
-            Keys::load(&folder, circuit).map_err(|error| missing(error.to_string()))
+            let keys = Keys::open(&folder, size, &());
+            keys.map_err(|error| missing(error.to_string()))?
+                .ok_or_else(|| missing("there are none".into()))
         };
         let keys = tokio::task::spawn_blocking(load).await;
         let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;

@@ -40,6 +40,12 @@ pub(crate) mod penalty_manager {
     alloy::sol!(PenaltyManager, "../artifacts/PenaltyManager.json");
 }
 
+/// `SketchAudit`.
+#[allow(missing_docs, unreachable_pub, clippy::too_many_arguments)]
+pub(crate) mod sketch_audit {
+    alloy::sol!(SketchAudit, "../artifacts/SketchAudit.json");
+}
+
 /// `Settlement`, a library that the round manager calls.
 #[allow(missing_docs, unreachable_pub)]
 pub(crate) mod settlement {
@@ -183,12 +189,13 @@ pub(crate) static ABIS: LazyLock<Vec<JsonAbi>> = LazyLock::new(|| {
 const ROUND_MANAGER: &str = include_str!("../../artifacts/RoundManager.json");
 
 /// All of them: a refusal of the token or of another manager comes through unchanged.
-const ARTIFACTS: [&str; 10] = [
+const ARTIFACTS: [&str; 11] = [
     include_str!("../../artifacts/ConvokeToken.json"),
     include_str!("../../artifacts/StakeManager.json"),
     include_str!("../../artifacts/TaskManager.json"),
     ROUND_MANAGER,
     include_str!("../../artifacts/PenaltyManager.json"),
+    include_str!("../../artifacts/SketchAudit.json"),
     include_str!("../../artifacts/Settlement.json"),
     include_str!("../../artifacts/Groth16Verifier.json"),
     include_str!("../../artifacts/RoundProofVerifier.json"),

@@ -11,6 +11,7 @@ use crate::abi::administration::{grantRoleCall, renounceRoleCall};
 use crate::abi::penalty_manager::PenaltyManager;
 use crate::abi::round_manager::RoundManager;
 use crate::abi::settlement::Settlement;
+use crate::abi::sketch_audit::SketchAudit;
 use crate::abi::stake_manager::StakeManager;
 use crate::abi::task_manager::TaskManager;
 use crate::abi::timelock::TimelockController;
@@ -48,6 +49,12 @@ pub struct DeployOptions {
     pub delegation_cap_bps: u32,
     /// What checks the proofs of results; nothing yet by default.
     pub proofs: ProofCheck,
+    /// An aggregator has so many seconds to show what it is asked for in an audit: an hour by
+    /// default. Tasks whose dispute window is shorter know no such demands.
+    pub answer_window_seconds: u32,
+    /// What such a demand costs if it is answered, in base units: 10^18 by default, a token as they
+    /// usually are. It should cover the gas of the answer, 400,000 at most.
+    pub audit_bond: Amount,
     /// Before anything that the administrators decide comes into force, in seconds: two days by
     /// default.
     pub timelock_delay_seconds: u64,
@@ -69,6 +76,8 @@ impl DeployOptions {
             commission_notice_seconds: 7 * DAY,
             delegation_cap_bps: 50_000,
             proofs: ProofCheck::Unverified,
+            answer_window_seconds: HOUR,
+            audit_bond: Amount(1_000_000_000_000_000_000),
             timelock_delay_seconds: u64::from(2 * DAY),
             governor: None,
             guardian: None,
@@ -76,7 +85,8 @@ impl DeployOptions {
     }
 }
 
-const DAY: u32 = 24 * 60 * 60;
+const HOUR: u32 = 60 * 60;
+const DAY: u32 = 24 * HOUR;
 
 /// `DEFAULT_ADMIN_ROLE` of OpenZeppelin's `AccessControl`.
 const ADMIN: B256 = B256::ZERO;
@@ -126,12 +136,14 @@ impl Deployment<'_> {
                 eth(rounds).abi_encode(),
             )
             .await?;
+        let audit = self.sketch_audit(rounds).await?;
         self.connect(stakes, tasks, rounds).await?;
         let verifier = self.verifier(tasks, rounds).await?;
         let timelock = self.timelock().await?;
         let slasher = role("SLASHER_ROLE");
         self.grant(stakes, slasher, rounds).await?;
         self.grant(stakes, slasher, penalties).await?;
+        self.grant(stakes, slasher, audit).await?;
         self.hand_over([stakes, tasks, rounds], rounds, timelock)
             .await?;
         Ok(AddressBook {
@@ -143,7 +155,7 @@ impl Deployment<'_> {
             round_manager: rounds,
             penalty_manager: penalties,
             verifier,
-            sketch_audit: None,
+            sketch_audit: Some(audit),
             timelock: Some(timelock),
             deployed_block,
         })
@@ -210,6 +222,21 @@ impl Deployment<'_> {
             "deployment of the round manager",
             &round_manager_code(settlement),
             (eth(stakes), eth(tasks), eth(self.deployer)).abi_encode_params(),
+        )
+        .await
+    }
+
+    async fn sketch_audit(&self, rounds: Address) -> Result<Address, ChainError> {
+        let options = self.options;
+        let arguments = (
+            eth(rounds),
+            options.answer_window_seconds,
+            options.audit_bond.0,
+        );
+        self.create(
+            "deployment of the audit of sketches",
+            &SketchAudit::BYTECODE,
+            arguments.abi_encode_params(),
         )
         .await
     }

@@ -162,6 +162,9 @@ pub enum ChainError {
     /// The address book names no timelock.
     #[error("the address book names no timelock, which decides on this")]
     NoTimelock,
+    /// The address book names no contract that takes evidence of false sketches.
+    #[error("the address book names no audit of sketches")]
+    NoAudit,
     /// The end of a call within [`crate::Chain::preview`]: what it would send is noted.
     #[error("previewed, not sent")]
     Previewed,

@@ -232,8 +232,9 @@ impl EventStream {
             book.round_manager,
             book.penalty_manager,
         ];
+        let emitters = managers.into_iter().chain(book.sketch_audit);
         Filter::new()
-            .address(managers.map(eth).to_vec())
+            .address(emitters.map(eth).collect::<Vec<_>>())
             .from_block(from)
             .to_block(to)
     }

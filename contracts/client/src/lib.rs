@@ -12,6 +12,8 @@
 
 mod abi;
 mod administration;
+mod audit;
+mod audit_types;
 mod book;
 mod connection;
 mod deploy;
@@ -37,6 +39,9 @@ mod types;
 mod verifiers;
 
 pub use administration::{Administrators, VerifierProposal};
+pub use audit_types::{
+    AuditDemand, AuditEntry, AuditLeaf, AuditPart, Opened, SketchFault, SketchOpening,
+};
 pub use book::AddressBook;
 pub use connection::Chain;
 pub use deploy::{DeployOptions, DeployToken};

@@ -68,7 +68,7 @@ impl Chain {
 }
 
 /// `None` for a fault that was punished before.
-fn once<T>(outcome: Result<T, ChainError>) -> Result<Option<T>, ChainError> {
+pub(crate) fn once<T>(outcome: Result<T, ChainError>) -> Result<Option<T>, ChainError> {
     match outcome {
         Ok(receipt) => Ok(Some(receipt)),
         Err(error) if error.revert_name() == Some("AlreadyPunished") => Ok(None),

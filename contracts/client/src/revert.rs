@@ -10,7 +10,7 @@ use alloy::sol_types::{Panic, Revert, SolError};
 
 use crate::abi::ABIS;
 use crate::types::{TaskState, role_of_chain};
-use crate::{RoundKey, Stage};
+use crate::{AuditPart, RoundKey, Stage};
 
 mod sentences;
 
@@ -99,6 +99,9 @@ fn words(input: &Param, value: &DynSolValue) -> String {
             .map(|s| s.to_string()),
         (_, Some(InternalType::Enum { ty, .. })) if ty == "Stage" => small(value)
             .and_then(Stage::of_chain)
+            .map(|s| s.to_string()),
+        (_, Some(InternalType::Enum { ty, .. })) if ty == "Part" => small(value)
+            .and_then(AuditPart::of_chain)
             .map(|s| s.to_string()),
         ("role" | "wanted", _) => small(value).and_then(role_of_chain).map(|r| r.to_string()),
         ("roundKey", _) => value

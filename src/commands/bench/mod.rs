@@ -1,6 +1,8 @@
 //! `convoke bench`: whole-process benchmarks, with the figures that the documentation quotes.
 
+mod prove;
 mod round;
+mod sketch;
 mod usage;
 
 use clap::Subcommand;
@@ -16,11 +18,19 @@ pub(crate) enum BenchCommand {
                       The aggregator is a process of its own; chain and trainers run in this one, on the same machine."
     )]
     Round(round::RoundArgs),
+    /// The proof of a full round: constraints, key, seconds, memory
+    #[command(after_help = "Example:\n  convoke bench prove --trainers 64 --format json")]
+    Prove(prove::ProveArgs),
+    /// Sketches of a delta: seconds, and their share of what the memory can do
+    #[command(after_help = "Example:\n  convoke bench sketch --parameters 10000000 --format json")]
+    Sketch(sketch::SketchArgs),
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result<()> {
     match command {
         BenchCommand::Round(args) => round::run(&args, format).await,
+        BenchCommand::Prove(args) => prove::run(&args, format).await,
+        BenchCommand::Sketch(args) => sketch::run(&args, format).await,
     }
 }

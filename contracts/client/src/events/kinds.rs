@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::reading::{Read, administration, events, unreadable};
 use crate::abi::penalty_manager::PenaltyManager;
 use crate::abi::round_manager::RoundManager;
+use crate::abi::sketch_audit::SketchAudit;
 use crate::abi::stake_manager::StakeManager;
 use crate::abi::task_manager::TaskManager;
-use crate::{ChainError, Shares, Stage};
+use crate::{AuditPart, ChainError, Shares, SketchFault, Stage};
 
 /// Who emitted an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -24,6 +25,8 @@ pub enum Contract {
     RoundManager,
     /// Checks evidence of faults.
     PenaltyManager,
+    /// Checks evidence of false sketches.
+    SketchAudit,
 }
 
 events! {
@@ -216,11 +219,7 @@ events! {
             amount: Amount = amount,
         }
         /// A payout was claimed.
-        PayoutClaimed(TaskManager::PayoutClaimed) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        PayoutClaimed(TaskManager::PayoutClaimed) at round {
             /// Whose.
             account: Address = account,
             /// Paid, the delegators' part included.
@@ -280,11 +279,7 @@ events! {
             verifier: Address = verifier,
         }
         /// A round was opened, or opened again.
-        RoundOpened(RoundManager::RoundOpened) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        RoundOpened(RoundManager::RoundOpened) at round {
             /// 1 for the first try.
             attempt: u16 = attempt,
             /// The checkpoint that the trainers start from.
@@ -297,11 +292,7 @@ events! {
             pool: Amount = pool,
         }
         /// The aggregator committed to the updates and closed training.
-        UpdatesCommitted(RoundManager::UpdatesCommitted) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        UpdatesCommitted(RoundManager::UpdatesCommitted) at round {
             /// Root of the Merkle tree of the updates.
             updates_root: Digest = updatesRoot,
             /// How many.
@@ -310,89 +301,53 @@ events! {
             seed_block: u64 = seedBlock,
         }
         /// A trainer committed to its update without the aggregator.
-        UpdateCommitted(RoundManager::UpdateCommitted) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        UpdateCommitted(RoundManager::UpdateCommitted) at round {
             /// The trainer.
             trainer: Address = trainer,
             /// EIP-712 struct hash of the update's header.
             update_hash: Digest = updateHash,
         }
         /// The seed was drawn; validators may commit.
-        SeedDrawn(RoundManager::SeedDrawn) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        SeedDrawn(RoundManager::SeedDrawn) at round {
             /// The seed.
             seed: Digest = seed,
         }
         /// The hash of the seed's block was gone; another block gives it.
-        SeedPostponed(RoundManager::SeedPostponed) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        SeedPostponed(RoundManager::SeedPostponed) at round {
             /// The block whose hash gives the seed.
             seed_block: u64 = seedBlock,
         }
         /// A validator committed to scores.
-        ScoresCommitted(RoundManager::ScoresCommitted) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        ScoresCommitted(RoundManager::ScoresCommitted) at round {
             /// The validator.
             validator: Address = validator,
             /// Its effective stake.
             weight: Amount = weight,
         }
         /// There were as many commitments as there can be, and one with more weight took the place.
-        ScoresDisplaced(RoundManager::ScoresDisplaced) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        ScoresDisplaced(RoundManager::ScoresDisplaced) at round {
             /// The validator that lost its place.
             validator: Address = validator,
         }
         /// Validators may reveal.
-        RevealOpened(RoundManager::RevealOpened) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        RevealOpened(RoundManager::RevealOpened) at round {
             /// Until when, in Unix seconds.
             deadline: u64 = deadline,
         }
         /// A validator revealed its scores.
-        ScoresRevealed(RoundManager::ScoresRevealed) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        ScoresRevealed(RoundManager::ScoresRevealed) at round {
             /// The validator.
             validator: Address = validator,
             /// One factor an update, own commitments last.
             factors: Vec<u16> = factors,
         }
         /// The aggregator owes the result.
-        SettlingOpened(RoundManager::SettlingOpened) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        SettlingOpened(RoundManager::SettlingOpened) at round {
             /// Until when, in Unix seconds.
             deadline: u64 = deadline,
         }
         /// There is a result, final after the dispute window unless it is challenged.
-        RoundSettled(RoundManager::RoundSettled) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        RoundSettled(RoundManager::RoundSettled) at round {
             /// Root of the Merkle tree of the payouts.
             payouts_root: Digest = payoutsRoot,
             /// Sum of the trainers' payouts.
@@ -407,58 +362,85 @@ events! {
             factors: Vec<u16> = factors,
         }
         /// A validator's or the aggregator's pay was booked.
-        DirectPayBooked(RoundManager::DirectPayBooked) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        DirectPayBooked(RoundManager::DirectPayBooked) at round {
             /// Whose.
             account: Address = account,
             /// Base units.
             amount: Amount = amount,
         }
         /// An attempt at a round failed.
-        RoundFailed(RoundManager::RoundFailed) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        RoundFailed(RoundManager::RoundFailed) at round {
             /// 1 for the first try.
             attempt: u16 = attempt,
             /// Where it stood.
             stage: Stage = stage,
         }
         /// A challenge voided a result.
-        ResultVoided(RoundManager::ResultVoided) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        ResultVoided(RoundManager::ResultVoided) at round {
             /// Who showed it.
             challenger: Address = challenger,
         }
     ;
     PenaltyManager:
         /// A trainer signed two different updates for one round.
-        EquivocationPunished(PenaltyManager::EquivocationPunished) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        EquivocationPunished(PenaltyManager::EquivocationPunished) at round {
             /// The trainer.
             trainer: Address = trainer,
             /// What was taken in all.
             taken: Amount = taken,
         }
         /// A validator signed a reveal that contradicts its commitment.
-        ContradictionPunished(PenaltyManager::ContradictionPunished) {
-            /// The task.
-            task: TaskId = task,
-            /// The round.
-            round: RoundId = round,
+        ContradictionPunished(PenaltyManager::ContradictionPunished) at round {
             /// The validator.
             validator: Address = validator,
             /// What was taken in all.
+            taken: Amount = taken,
+        }
+    ;
+    SketchAudit:
+        /// A trainer signed a false claim of its sketch.
+        ClaimPunished(SketchAudit::ClaimPunished) at round {
+            /// The trainer.
+            trainer: Address = trainer,
+            /// What was found.
+            fault: SketchFault = fault,
+            /// What was taken in all.
+            taken: Amount = taken,
+        }
+        /// An aggregator submitted a false entry, or did not show what is behind it.
+        EntryPunished(SketchAudit::EntryPunished) at round {
+            /// The aggregator.
+            aggregator: Address = aggregator,
+            /// Place of the update, from 0.
+            slot: u64 = slot,
+            /// What was found.
+            fault: SketchFault = fault,
+            /// What was taken in all.
+            taken: Amount = taken,
+        }
+        /// An aggregator was asked to show something.
+        Demanded(SketchAudit::Demanded) at round {
+            /// Number of the demand.
+            demand: u64 = demand,
+            /// Place of the update, from 0.
+            slot: u64 = slot,
+            /// What is asked for.
+            part: AuditPart = part,
+            /// Of the chunk or sums, from 0.
+            index: u64 = index,
+            /// Until when it may answer, in Unix seconds.
+            due: u64 = due,
+        }
+        /// What was asked for was shown; the bond went to the aggregator.
+        Answered(SketchAudit::Answered) {
+            /// Number of the demand.
+            demand: u64 = demand,
+        }
+        /// A demand was not answered, or need not be any more; the bond went back.
+        DemandClosed(SketchAudit::DemandClosed) {
+            /// Number of the demand.
+            demand: u64 = demand,
+            /// What was taken from the aggregator in all.
             taken: Amount = taken,
         }
     ;
@@ -477,6 +459,7 @@ mod tests {
             Contract::TaskManager,
             Contract::RoundManager,
             Contract::PenaltyManager,
+            Contract::SketchAudit,
         ];
         let common = [
             Paused::SIGNATURE_HASH,

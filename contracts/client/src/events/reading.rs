@@ -10,14 +10,15 @@ use crate::abi::administration::{Paused, RoleGranted, RoleRevoked, Unpaused};
 use crate::abi::{digest, ours};
 use crate::round_types::payouts_of;
 use crate::types::role_of_chain;
-use crate::{AddressBook, ChainError, Shares, Stage};
+use crate::{AddressBook, AuditPart, ChainError, Shares, SketchFault, Stage};
 
-/// Makes the enum, and the reading of each variant from the log that its contract emits.
+/// Makes the enum, and the reading of each variant from the log that its contract emits. Events
+/// `at round` have a task and a round before the fields that are written down.
 macro_rules! events {
     ($(
         $contract:ident: $(
             $(#[$doc:meta])*
-            $name:ident($event:path) {
+            $name:ident($event:path) $(at $round:ident)? {
                 $( $(#[$field_doc:meta])* $field:ident: $type:ty = $source:ident, )*
             }
         )*
@@ -26,7 +27,15 @@ macro_rules! events {
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(tag = "event", rename_all = "snake_case")]
         pub enum Event {
-            $($( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $type, )* }, )*)*
+            $($( $(#[$doc])* $name {
+                $(
+                    /// The task.
+                    task: TaskId,
+                    /// The round.
+                    $round: RoundId,
+                )?
+                $( $(#[$field_doc])* $field: $type, )*
+            }, )*)*
             /// Entry was stopped.
             Paused {
                 /// By whom.
@@ -67,6 +76,10 @@ macro_rules! events {
                         let event = <$event as SolEvent>::decode_log_data(&log.data)
                             .map_err(|error| unreadable(stringify!($name), &error))?;
                         let decoded = || Some(Event::$name {
+                            $(
+                                task: <TaskId as Read<_>>::read(event.task)?,
+                                $round: <RoundId as Read<_>>::read(event.$round)?,
+                            )?
                             $( $field: <$type as Read<_>>::read(event.$source)?, )*
                         });
                         return decoded()
@@ -99,8 +112,12 @@ pub(super) fn decode(
         (book.round_manager, Contract::RoundManager),
         (book.penalty_manager, Contract::PenaltyManager),
     ];
+    let audit = book
+        .sketch_audit
+        .map(|audit| (audit, Contract::SketchAudit));
     let emitter = emitters
         .into_iter()
+        .chain(audit)
         .find(|(address, _)| *address == ours(log.address));
     let Some((_, contract)) = emitter else {
         return Ok(None);
@@ -169,6 +186,9 @@ reads! {
     u64 => u64: Some;
     u8 => Role: role_of_chain;
     u8 => Stage: Stage::of_chain;
+    u8 => SketchFault: SketchFault::of_chain;
+    u8 => AuditPart: AuditPart::of_chain;
+    U256 => u64: |number| u64::try_from(number).ok();
     u128 => Amount: |amount| Some(Amount(amount));
     U256 => Shares: |shares| Some(Shares(shares));
     EthAddress => Address: |address| Some(ours(address));

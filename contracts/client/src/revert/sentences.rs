@@ -27,6 +27,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "{validator} has revealed before in this round",
     ),
     (
+        "AnswerAwaited",
+        "the aggregator can answer until Unix time {due}",
+    ),
+    (
+        "AnswerTooLate",
+        "the demand could be answered until Unix time {due}",
+    ),
+    (
         "AttemptsExhausted",
         "the round failed {attempts} times, which is as often as it may be tried",
     ),
@@ -57,6 +65,10 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
     (
         "CommitmentTooLarge",
         "the commitment {commitment} is not below the order of the scalar field",
+    ),
+    (
+        "DemandTooLate",
+        "an answer would be due at Unix time {due}, the result is final at {finalAt}",
     ),
     (
         "DifferentRounds",
@@ -119,6 +131,7 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "NoContradiction",
         "the reveal agrees with the commitment {commitment}",
     ),
+    ("NoFault", "nothing is wrong with what was shown"),
     (
         "NoProofVerifier",
         "nobody set a contract that checks proofs",
@@ -127,13 +140,30 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "NoRewards",
         "no rewards are due to {delegator} from {operator} in task {task}",
     ),
+    (
+        "NoSuchChunk",
+        "there is no chunk {index}, the delta has {count}",
+    ),
+    (
+        "NoSuchDemand",
+        "there is no demand {demand}, or none any more",
+    ),
+    (
+        "NoSuchUpdate",
+        "there is no update {slot}, the round has {updates}",
+    ),
     ("NoSuchVerifier", "there is no verifier {index}"),
     ("NoTokenAt", "there is no contract at {token}"),
     ("NotANorm", "the bits {bits} are of no norm"),
     (
+        "NotActive",
+        "update {slot} was refused before its sketch counted",
+    ),
+    (
         "NotActiveYet",
         "the delegation joins the pool at Unix time {activeAt}",
     ),
+    ("NotAnAnswer", "demand {demand} asks for something else"),
     (
         "NotAnOperator",
         "{account} is no trainer or validator of task {task}",
@@ -152,6 +182,14 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "{account} has {stake} staked in the role, the task asks for {minimum}",
     ),
     ("NotInCohort", "{trainer} is not in the round's cohort"),
+    (
+        "NotInTree",
+        "the leaf of {part} is not under the root {root}",
+    ),
+    (
+        "NotSettled",
+        "round {round} of task {task} has no result, or none any more",
+    ),
     (
         "NotTheAggregator",
         "only the aggregator {expected} may do this, not {caller}",
@@ -180,6 +218,11 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
         "NotTheTaskManager",
         "only the task manager {expected} may do this, not {caller}",
     ),
+    (
+        "NotThisAttempt",
+        "the claim is for attempt {attempt} of round {round} of task {task}, which is not the newest or has another seed",
+    ),
+    ("NothingBefore", "nothing comes before the first chunk"),
     ("NothingDue", "no time has run out in task {task}"),
     ("NothingPending", "no delegation waits to join the pool"),
     ("NothingRequested", "no withdrawal was requested"),
@@ -195,6 +238,10 @@ pub(super) static SENTENCES: &[(&str, &str)] = &[
     (
         "NothingVested",
         "{account} has nothing vesting in task {task}",
+    ),
+    (
+        "OtherHeader",
+        "the header is not that of update {expected}, or is of another round",
     ),
     (
         "OtherOwnUpdates",

@@ -20,7 +20,7 @@ use crate::support::stage::*;
 
 /// Made once: the same on every chain.
 static KEYS: LazyLock<Keys> =
-    LazyLock::new(|| Keys::insecure_setup(Size::N16, &mut rng()).unwrap());
+    LazyLock::new(|| Keys::insecure_setup(Size::N16, &mut rng(), &()).unwrap());
 
 /// Nothing settles a round but a proof of its own payouts; and everything that proves it again
 /// later is to be had from the chain.

@@ -44,7 +44,11 @@ pub(crate) async fn administration(endpoint: &Endpoint) -> Vec<String> {
     assert_eq!(roles.admins, [timelock]);
     assert_eq!(roles.guardians, [endpoint.funder.address()]);
     assert_eq!(roles.verifier_setters, [timelock]);
-    let mut slashers = [stage.book.round_manager, stage.book.penalty_manager];
+    let mut slashers = [
+        stage.book.round_manager,
+        stage.book.penalty_manager,
+        stage.book.sketch_audit.unwrap(),
+    ];
     slashers.sort();
     assert_eq!(roles.slashers, slashers);
     assert_eq!(roles.slasher_setters, []);
