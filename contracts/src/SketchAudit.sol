@@ -216,8 +216,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         if (claim.task > type(uint64).max || claim.round > type(uint32).max) {
             revert NotThisAttempt(claim.task, claim.round, claim.attempt);
         }
-        IRoundManagerTypes.Round memory r =
-            rounds.roundOf(uint64(claim.task), uint32(claim.round));
+        IRoundManagerTypes.Round memory r = rounds.roundOf(uint64(claim.task), uint32(claim.round));
         if (r.seed == 0 || r.seed != claim.seed || r.attempt != claim.attempt) {
             revert NotThisAttempt(claim.task, claim.round, claim.attempt);
         }
@@ -263,9 +262,8 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         if (r.stage != IRoundManagerTypes.Stage.Settled || r.submissionHash == 0) {
             revert NotSettled(place.task, place.round);
         }
-        bytes32 got = keccak256(
-            abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof))
-        );
+        bytes32 got =
+            keccak256(abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof)));
         if (got != r.submissionHash) revert NotTheSubmission(r.submissionHash, got);
     }
 
@@ -298,9 +296,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             sumsRoot: entry.sumsRoot,
             commitment: entry.commitment,
             seed: r.seed,
-            context: RoundDigest.context(
-                address(tasks), place.task, place.round, r.attempt, r.seed
-            )
+            context: RoundDigest.context(address(tasks), place.task, place.round, r.attempt, r.seed)
         });
     }
 
@@ -309,8 +305,8 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         IPenaltyManagerTypes.Update calldata header,
         bytes32 base
     ) private pure returns (Fault) {
-        bool isForeign =
-            header.task != place.task || header.round != place.round || header.base != base;
+        bool isForeign = header.task != place.task || header.round != place.round
+            || header.base != base;
         return isForeign ? Fault.Foreign : Fault.None;
     }
 
@@ -337,11 +333,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         emit EntryPunished(place.task, place.round, aggregator, place.slot, found, taken);
     }
 
-    function _entryFault(uint64 task, uint32 round, uint16 attempt)
-        private
-        pure
-        returns (bytes32)
-    {
+    function _entryFault(uint64 task, uint32 round, uint16 attempt) private pure returns (bytes32) {
         return keccak256(abi.encode(ENTRY_FAULT, task, round, attempt));
     }
 

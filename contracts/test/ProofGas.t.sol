@@ -154,11 +154,7 @@ contract AuditGasTest is AuditBase {
     }
 
     /// @dev A false step at a chunk in the middle, or a false commitment at the last.
-    function deep(uint256 index)
-        private
-        view
-        returns (Story memory s, Opening memory opening)
-    {
+    function deep(uint256 index) private view returns (Story memory s, Opening memory opening) {
         (s.seed, s.clipNorm, s.norm, s.commitment) = (SEED, CLIP, 0x7f7fffff, "false");
         opening.chunk = values("chunk", 2_048);
         opening.sumsBefore = teller.step(new bytes(1_056), opening.chunk, 0, SEED, CLIP);
@@ -166,8 +162,7 @@ contract AuditGasTest is AuditBase {
         if (index + 1 < CHUNKS) opening.sumsAfter[0] ^= 0x01;
         (opening.index, opening.count) = (uint64(index), uint64(CHUNKS));
         (s.chunkLeaves, s.sumsLeaves) = (new bytes32[](CHUNKS), new bytes32[](CHUNKS));
-        s.chunkLeaves[index] =
-            Sketches.leaf("convoke.delta-chunk.v1", index, CHUNKS, opening.chunk);
+        s.chunkLeaves[index] = Sketches.leaf("convoke.delta-chunk.v1", index, CHUNKS, opening.chunk);
         string memory tag = "convoke.sketch-sum.v1";
         s.sumsLeaves[index - 1] = Sketches.leaf(tag, index - 1, CHUNKS, opening.sumsBefore);
         s.sumsLeaves[index] = Sketches.leaf(tag, index, CHUNKS, opening.sumsAfter);

@@ -32,8 +32,7 @@ contract SketchAuditTest is AuditBase {
     function test_a_norm_declared_too_high_is_no_fault() public {
         Story memory s = story();
         s.norm = 0x7f7fffff;
-        s.commitment =
-            teller.commitment(s.sums[2], s.norm, s.clipNorm, account, context());
+        s.commitment = teller.commitment(s.sums[2], s.norm, s.clipNorm, account, context());
         honest(s, 2);
     }
 
@@ -172,7 +171,8 @@ contract SketchAuditTest is AuditBase {
         s.sumsLeaves = one;
         s.commitment = teller.commitment(s.sums[0], s.norm, s.clipNorm, account, context());
         Place memory place = settle(s);
-        Leaf memory chunk = Leaf(Part.Chunk, 0, 3, keccak256(s.chunks[0]), Tree.proof(s.chunkLeaves, 0));
+        Leaf memory chunk =
+            Leaf(Part.Chunk, 0, 3, keccak256(s.chunks[0]), Tree.proof(s.chunkLeaves, 0));
         Leaf memory sums = Leaf(Part.Sums, 0, 1, keccak256(s.sums[0]), new bytes32[](0));
         vm.expectEmit(address(audit));
         emit EntryPunished(TASK, ROUND, AGGREGATOR, SLOT, Fault.Counts, 1_000);
@@ -182,7 +182,8 @@ contract SketchAuditTest is AuditBase {
     function test_trees_that_agree_on_the_count_are_no_fault() public {
         Story memory s = story();
         Place memory place = settle(s);
-        Leaf memory chunk = Leaf(Part.Chunk, 0, 3, keccak256(s.chunks[0]), Tree.proof(s.chunkLeaves, 0));
+        Leaf memory chunk =
+            Leaf(Part.Chunk, 0, 3, keccak256(s.chunks[0]), Tree.proof(s.chunkLeaves, 0));
         Leaf memory sums = Leaf(Part.Sums, 2, 3, keccak256(s.sums[2]), Tree.proof(s.sumsLeaves, 2));
         refused(Errors.NoFault.selector);
         audit.punishCounts(place, header(s), chunk, sums);
@@ -273,9 +274,8 @@ contract SketchAuditTest is AuditBase {
         Place memory place = settle(s);
         bytes32 expected = rounds.roundOf(TASK, ROUND).submissionHash;
         place.proof[420] ^= 0x01;
-        bytes32 got = keccak256(
-            abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof))
-        );
+        bytes32 got =
+            keccak256(abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof)));
         Opening memory opening = s.opening(0);
         refused(abi.encodeWithSelector(Errors.NotTheSubmission.selector, expected, got));
         audit.punishEntry(place, header(s), opening);
@@ -325,9 +325,7 @@ contract SketchAuditTest is AuditBase {
         audit.punishEntry(place, header(s), s.opening(0));
         bytes memory reason = abi.encodeWithSelector(
             IPenaltyManagerErrors.AlreadyPunished.selector,
-            keccak256(
-                abi.encode(keccak256("convoke.entry-fault.v1"), TASK, ROUND, ATTEMPT)
-            )
+            keccak256(abi.encode(keccak256("convoke.entry-fault.v1"), TASK, ROUND, ATTEMPT))
         );
         refused(reason);
         audit.punishEntry(place, header(s), s.opening(0));

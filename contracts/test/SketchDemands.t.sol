@@ -247,8 +247,7 @@ contract SketchDemandsTest is AuditBase {
         audit.demandChunk(p, other, 1);
         bytes32 expected = rounds.roundOf(TASK, ROUND).submissionHash;
         p.factorsHash = "another";
-        bytes32 got =
-            keccak256(abi.encode(p.payoutsHash, p.factorsHash, keccak256(p.proof)));
+        bytes32 got = keccak256(abi.encode(p.payoutsHash, p.factorsHash, keccak256(p.proof)));
         vm.prank(BOB);
         refused(abi.encodeWithSelector(Errors.NotTheSubmission.selector, expected, got));
         audit.demandSums(p, 1);

@@ -64,8 +64,8 @@ library SketchSums {
         return uint256(bytes32(sums[32 * WORDS:]));
     }
 
-    /// @notice Whether a delta's norm was declared too low: 127 / 128 of the energy are more than the
-    /// norm's square, which rounding cannot bring about.
+    /// @notice Whether a delta's norm was declared too low: 127 / 128 of the energy are more than
+    /// the norm's square, which rounding cannot bring about.
     /// @dev A norm of zero stands for all below the least normal number, and the largest one for
     /// all above it.
     function isUnderDeclared(uint256 energy, uint256 norm, uint256 clipNorm)

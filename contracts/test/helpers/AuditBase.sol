@@ -64,16 +64,16 @@ abstract contract AuditBase is StakeTest, ISketchAuditTypes, ISketchAuditEvents 
     function context() internal view returns (uint256) {
         return uint256(
             keccak256(
-                abi.encode(
-                    keccak256("convoke.sketch-context.v1"),
-                    block.chainid,
-                    address(tasks),
-                    TASK,
-                    ROUND,
-                    ATTEMPT,
-                    SEED
-                )
-            )
+            abi.encode(
+            keccak256("convoke.sketch-context.v1"),
+            block.chainid,
+            address(tasks),
+            TASK,
+            ROUND,
+            ATTEMPT,
+            SEED
+        )
+        )
         ) << 8 >> 8;
     }
 
@@ -189,9 +189,8 @@ abstract contract AuditBase is StakeTest, ISketchAuditTypes, ISketchAuditEvents 
         (r.stage, r.seed, r.base) = (IRoundManagerTypes.Stage.Settled, SEED, "base");
         (r.updates, r.ownUpdates) = (updates - 1, 1);
         r.deadline = uint64(block.timestamp) + DISPUTE;
-        r.submissionHash = keccak256(
-            abi.encode(place.payoutsHash, place.factorsHash, keccak256(proof))
-        );
+        r.submissionHash =
+            keccak256(abi.encode(place.payoutsHash, place.factorsHash, keccak256(proof)));
         rounds.set(TASK, ROUND, r);
     }
 
