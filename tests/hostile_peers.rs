@@ -5,9 +5,10 @@
 mod common;
 
 use convoke_models::Parameters;
-use convoke_protocol::ids::{BlobHash, RoundId};
+use convoke_protocol::ids::{Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Order};
 use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::sketch::Norm;
 
 use self::common::hostile::Peer;
 use self::common::{World, hostile, spec, trainer};
@@ -22,12 +23,12 @@ fn delta(world: &World, value: f32) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_updates_are_refused_by_name_and_the_round_goes_on() {
-    let mut world = World::start(spec(8, 0, 1)).await;
+    let mut world = World::start(spec(10, 0, 1)).await;
     let _aggregator = world.aggregator(None);
     let mut watcher = world.watch();
     let _honest = [world.trainer(0, &[]), world.trainer(1, &[])];
     let mut peers = Vec::new();
-    for index in 0..6 {
+    for index in 0..8 {
         peers.push(Peer::join(&world, hostile(index)).await);
     }
     let mut orders = Vec::new();
@@ -58,6 +59,14 @@ async fn bad_updates_are_refused_by_name_and_the_round_goes_on() {
     let other_tensors = header(&peers[5], &scrambled);
     peers[5].send(&world, other_tensors).await;
 
+    let mut modest = header(&peers[6], &delta(&world, 0.5));
+    modest.delta_norm = Norm::of(0.001);
+    peers[6].send(&world, modest).await;
+
+    let mut uprooted = header(&peers[7], &delta(&world, 0.002));
+    uprooted.delta_root = Digest([9; 32]);
+    peers[7].send(&world, uprooted).await;
+
     watcher.until_finished().await;
     let refusal = |index: u8| watcher.refusal(1, hostile(index).address());
     assert_eq!(refusal(0), Some("not_finite"));
@@ -65,6 +74,8 @@ async fn bad_updates_are_refused_by_name_and_the_round_goes_on() {
     assert_eq!(refusal(2), Some("stale"));
     assert_eq!(refusal(4), Some("copy"));
     assert_eq!(refusal(5), Some("layout"));
+    assert_eq!(refusal(6), Some("wrong_norm"));
+    assert_eq!(refusal(7), Some("wrong_root"));
     for index in 0..2 {
         assert!(
             watcher.kept(1, trainer(index).address()),
@@ -72,6 +83,27 @@ async fn bad_updates_are_refused_by_name_and_the_round_goes_on() {
             watcher.reports
         );
     }
+    world.assert_money_adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_sketch_costs_its_trainer_the_round_and_nobody_else() {
+    let mut world = World::start(spec(3, 0, 1)).await;
+    let _aggregator = world.aggregator(None);
+    let mut watcher = world.watch();
+    let _honest = [world.trainer(0, &[]), world.trainer(1, &[])];
+    let _forger = world.trainer(2, &["--persona", "forger"]);
+    watcher.until_finished().await;
+    let refusal = watcher.refusal(1, trainer(2).address());
+    assert_eq!(refusal, Some("wrong_sketch"));
+    for index in 0..2 {
+        assert!(watcher.kept(1, trainer(index).address()));
+    }
+    // It was proven without the forger's slot.
+    let chain = world.chain().await;
+    let state = chain.round(world.task, RoundId(1)).await.unwrap();
+    assert_eq!(state.updates, 3);
+    assert!(state.total > Amount::ZERO);
     world.assert_money_adds_up().await;
 }
 

@@ -51,6 +51,14 @@ pub enum AggregatorError {
         /// What is wrong.
         reason: String,
     },
+    /// The task's creator chose a split that the chain would never pay.
+    #[error(
+        "task {task} splits by rank, which cannot be proven, and this chain pays against proofs only"
+    )]
+    SplitNotProven {
+        /// The task.
+        task: TaskId,
+    },
     /// Our configuration: no circuit on chain is large enough.
     #[error(
         "rounds of task {task} may have {needed} trainers, the chain verifies proofs for at most {most}"

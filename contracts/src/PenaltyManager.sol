@@ -14,11 +14,14 @@ import {TypedData} from "./libraries/TypedData.sol";
 /// @title Hard penalties, on evidence that this contract checks itself
 /// @dev Needs `SLASHER_ROLE` on the stake manager. It holds nothing, and nobody administers it.
 contract PenaltyManager is IPenaltyManager, Punisher {
+    uint8 private constant ROLE_TRAINER = 0;
+    uint8 private constant ROLE_VALIDATOR = 1;
+
     bytes32 private constant REVEAL_TYPE = keccak256(
         "Reveal(uint256 task,uint256 round,uint256 attempt,bytes factors,bytes32 salt)"
     );
 
-    /// @dev A fault is of a kind, a task, a round and an account; a validator's of an attempt as well.
+    /// @dev A fault is of a kind, a task, a round and an account; a validator's of an attempt, too.
     constructor(IRoundManager roundManager_) Punisher(roundManager_) {}
 
     /// @inheritdoc IPenaltyManager
@@ -69,8 +72,7 @@ contract PenaltyManager is IPenaltyManager, Punisher {
     ) private view {
         if (reveal.attempt > type(uint16).max) revert NotCommitted(validator);
         uint16 attempt = uint16(reveal.attempt);
-        bytes32 committed =
-            rounds.scoreCommitmentOf(task, round, attempt, validator).commitment;
+        bytes32 committed = rounds.scoreCommitmentOf(task, round, attempt, validator).commitment;
         if (committed == 0) revert NotCommitted(validator);
         bytes32 revealed = rounds.scoresCommitment(
             task, round, attempt, validator, reveal.factors, reveal.salt

@@ -6,13 +6,13 @@ import {IRoundManager} from "./interfaces/IRoundManager.sol";
 import {IStakeManager, IStakeManagerTypes} from "./interfaces/IStakeManager.sol";
 import {ITaskManager, ITaskManagerTypes} from "./interfaces/ITaskManager.sol";
 
+// What static analysis points at, and why it stays:
+// - incorrect-equality: a role is compared with a role.
+// slither-disable-start incorrect-equality
+
 /// @title What takes stake for faults, each of them once
 /// @dev Needs `SLASHER_ROLE` on the stake manager.
 abstract contract Punisher {
-    uint8 internal constant ROLE_TRAINER = 0;
-    uint8 internal constant ROLE_VALIDATOR = 1;
-    uint8 internal constant ROLE_AGGREGATOR = 2;
-
     IRoundManager internal immutable rounds;
     IStakeManager internal immutable stakes;
     ITaskManager internal immutable tasks;
@@ -47,3 +47,4 @@ abstract contract Punisher {
         return stake.role == role && (stake.amount != 0 || stake.unbonding != 0);
     }
 }
+// slither-disable-end incorrect-equality

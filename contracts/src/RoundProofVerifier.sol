@@ -14,8 +14,8 @@ import {RoundProof} from "./libraries/RoundProof.sol";
 
 /// @title The verifier of rounds' proofs
 /// @notice Everything that the round manager pays by is bound: what the circuit speaks of goes into
-/// its public inputs, the updates' hashes are compared with those on chain, and all of the statement
-/// and of the entries is hashed into the same inputs, so that a proof for one is none for another.
+/// its public inputs, the updates' hashes are compared with those on chain, and all of the
+/// statement and of the entries is hashed into the same inputs: a proof for one is none for another.
 /// @dev Keeps nothing but what the constructor names, and nobody administers it.
 contract RoundProofVerifier is IRoundProofVerifier {
     using RoundDigest for uint256[];
@@ -57,7 +57,9 @@ contract RoundProofVerifier is IRoundProofVerifier {
         bytes calldata payouts,
         bytes calldata proof
     ) external view {
-        if (statement.split != SPLIT_BY_SCORE) revert SplitNotProven(statement.split);
+        if (statement.split != SPLIT_BY_SCORE) {
+            revert SplitNotProven(statement.split);
+        }
         _checkLengths(statement.updates, factors, proof);
         Norms.check(RoundProof.clipNorm(proof));
         _checkUpdates(statement, proof);
@@ -98,9 +100,8 @@ contract RoundProofVerifier is IRoundProofVerifier {
         if (own > statement.updates) revert TooManyOwnUpdates(statement.updates, own);
         bytes calldata entries = proof[RoundProof.ENTRIES_AT:];
         uint256 split = (statement.updates - own) * RoundProof.ENTRY_BYTES;
-        bytes32 root = RoundProof.updatesRoot(
-            taskManager, statement.task, statement.round, entries[:split]
-        );
+        bytes32 root =
+            RoundProof.updatesRoot(taskManager, statement.task, statement.round, entries[:split]);
         if (root != statement.updatesRoot) revert OtherUpdates(statement.updatesRoot, root);
         bytes32 chain = RoundProof.ownCommitments(entries[split:]);
         if (chain != statement.ownCommitments) {
@@ -109,7 +110,8 @@ contract RoundProofVerifier is IRoundProofVerifier {
     }
 
     function _fitting(uint256 updates) private view returns (Sized memory sized) {
-        for (uint256 i = 0; i < verifiers.length; ++i) {
+        uint256 count = verifiers.length;
+        for (uint256 i = 0; i < count; ++i) {
             sized = verifiers[i];
             if (updates <= sized.slots) return sized;
         }

@@ -18,15 +18,19 @@ import {TypedData} from "./libraries/TypedData.sol";
 // What static analysis points at, and why it stays:
 // - timestamp: windows last minutes to days: the seconds by which a proposer can move the clock
 //   decide nothing;
+// - incorrect-equality: parts, stages and attempts are compared with their like;
 // - reentrancy-events: the calls go to contracts of this deployment, linked for good, and to the
 //   token, when everything is written down.
-// slither-disable-start timestamp,reentrancy-events
+// slither-disable-start timestamp,incorrect-equality,reentrancy-events
 
 /// @title Optimistic audit of sketches
 /// @dev Needs `SLASHER_ROLE` on the stake manager. It holds the bonds of open demands, and nobody
 /// administers it.
 contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
     using SafeERC20 for IERC20;
+
+    uint8 private constant ROLE_TRAINER = 0;
+    uint8 private constant ROLE_AGGREGATOR = 2;
 
     bytes32 private constant CLAIM_TYPE = keccak256(
         "Sketch(uint256 task,uint256 round,uint256 attempt,bytes32 update,bytes32 seed,"
@@ -212,8 +216,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         if (claim.task > type(uint64).max || claim.round > type(uint32).max) {
             revert NotThisAttempt(claim.task, claim.round, claim.attempt);
         }
-        IRoundManagerTypes.Round memory r =
-            rounds.roundOf(uint64(claim.task), uint32(claim.round));
+        IRoundManagerTypes.Round memory r = rounds.roundOf(uint64(claim.task), uint32(claim.round));
         if (r.seed == 0 || r.seed != claim.seed || r.attempt != claim.attempt) {
             revert NotThisAttempt(claim.task, claim.round, claim.attempt);
         }
@@ -259,9 +262,8 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         if (r.stage != IRoundManagerTypes.Stage.Settled || r.submissionHash == 0) {
             revert NotSettled(place.task, place.round);
         }
-        bytes32 got = keccak256(
-            abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof))
-        );
+        bytes32 got =
+            keccak256(abi.encode(place.payoutsHash, place.factorsHash, keccak256(place.proof)));
         if (got != r.submissionHash) revert NotTheSubmission(r.submissionHash, got);
     }
 
@@ -294,9 +296,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             sumsRoot: entry.sumsRoot,
             commitment: entry.commitment,
             seed: r.seed,
-            context: RoundDigest.context(
-                address(tasks), place.task, place.round, r.attempt, r.seed
-            )
+            context: RoundDigest.context(address(tasks), place.task, place.round, r.attempt, r.seed)
         });
     }
 
@@ -305,8 +305,8 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         IPenaltyManagerTypes.Update calldata header,
         bytes32 base
     ) private pure returns (Fault) {
-        bool isForeign =
-            header.task != place.task || header.round != place.round || header.base != base;
+        bool isForeign = header.task != place.task || header.round != place.round
+            || header.base != base;
         return isForeign ? Fault.Foreign : Fault.None;
     }
 
@@ -333,11 +333,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         emit EntryPunished(place.task, place.round, aggregator, place.slot, found, taken);
     }
 
-    function _entryFault(uint64 task, uint32 round, uint16 attempt)
-        private
-        pure
-        returns (bytes32)
-    {
+    function _entryFault(uint64 task, uint32 round, uint16 attempt) private pure returns (bytes32) {
         return keccak256(abi.encode(ENTRY_FAULT, task, round, attempt));
     }
 
@@ -406,4 +402,4 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             && _isAtStake(asked.task, aggregator, ROLE_AGGREGATOR);
     }
 }
-// slither-disable-end timestamp,reentrancy-events
+// slither-disable-end timestamp,incorrect-equality,reentrancy-events

@@ -142,10 +142,7 @@ contract Groth16VerifierTest is Assertions {
         costsLittle(with(0, type(uint256).max));
     }
 
-    function testFuzz_changed_proofs_are_refused_cheaply(uint256 index, uint256 value)
-        public
-        view
-    {
+    function testFuzz_changed_proofs_are_refused_cheaply(uint256 index, uint256 value) public view {
         index %= 9;
         if (word(proof, index) == value) return;
         bytes memory changed = with(index, value);

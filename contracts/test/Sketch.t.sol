@@ -107,8 +107,7 @@ contract SketchTest is Assertions {
         values = 1 + values % 300;
         clipNorm = clipNorm % 0x7f7fffff + 1;
         bytes memory chunk = random(content, values);
-        (int256[128] memory lanes, uint256 energy,) =
-            sketcher.project(chunk, index, seed, clipNorm);
+        (int256[128] memory lanes, uint256 energy,) = sketcher.project(chunk, index, seed, clipNorm);
         (int256[128] memory expected, uint256 sum) =
             SketchReference.project(chunk, index, seed, clipNorm);
         equal(energy, sum, "energy");
@@ -132,8 +131,7 @@ contract SketchTest is Assertions {
             }
             (int256[128] memory lanes, uint256 energy,) =
                 sketcher.project(chunk, 0, seed, 0x00800000);
-            (int256[128] memory expected,) =
-                SketchReference.project(chunk, 0, seed, 0x00800000);
+            (int256[128] memory expected,) = SketchReference.project(chunk, 0, seed, 0x00800000);
             equal(energy, 2_048 * uint256(0xffffff) ** 2, "energy");
             for (uint256 i = 0; i < 128; ++i) {
                 isTrue(lanes[i] == expected[i], "lane");
@@ -217,7 +215,8 @@ contract SketchTest is Assertions {
         clipNorm = (clip > 254 ? 254 : clip) << 23 | (clipNorm & 0x7fffff);
         uint256 right = 128 * ((norm & 0x7fffff) | 0x800000) ** 2 << 100;
         clip = clipNorm >> 23;
-        right = exponent >= clip ? right << (2 * (exponent - clip)) : right >> (2 * (clip - exponent));
+        right =
+            exponent >= clip ? right << (2 * (exponent - clip)) : right >> (2 * (clip - exponent));
         uint256 most = right / (16 * 127 << 100);
         isTrue(!SketchSums.isUnderDeclared(most, norm, clipNorm), "allowed");
         isTrue(SketchSums.isUnderDeclared(most + 1, norm, clipNorm), "too much");
@@ -225,11 +224,32 @@ contract SketchTest is Assertions {
 
     // ---- Poseidon ----
 
-    /// Of the Rust side: tag 9, elements 1 to 6.
-    function test_poseidon_costs_little() public view {
+    /// By the generator and parameters of ark-crypto-primitives: tag 9, elements 1 to 6.
+    function test_poseidon_is_that_of_the_rust_side() public view {
         uint256[6] memory elements = [uint256(1), 2, 3, 4, 5, 6];
-        (, uint256 gas) = sketcher.hash(9, elements);
+        (uint256 hash, uint256 gas) = sketcher.hash(9, elements);
+        equal(
+            hash,
+            10810220587892129808803101487722407701389880569359151711978604111310549450739,
+            "hash"
+        );
         atMost(gas, POSEIDON_GAS_MAX, "gas");
+    }
+
+    /// The fixture's sketch, packed and hashed as `Commitment::of` of crates/proofs does.
+    function test_commitments_are_those_of_the_rust_side() public view {
+        bytes memory sums = vm.parseJsonBytesArray(json, ".sums")[1];
+        address trainer = 0x1111111111111111111111111111111111111111;
+        uint256 norm = vm.parseJsonUint(json, ".norm");
+        uint256 clipNorm = vm.parseJsonUint(json, ".clipNorm");
+        (uint256[6] memory elements,) = sketcher.packed(sums, norm, clipNorm, trainer);
+        uint256 context = 0x0022222222222222222222222222222222222222222222222222222222222222;
+        (uint256 commitment,) = sketcher.hash(context, elements);
+        equal(
+            commitment,
+            390868265256302865749519539905700253944432753725206996811558781246190614931,
+            "commitment"
+        );
     }
 
     // ---- Inside ----
@@ -242,8 +262,7 @@ contract SketchTest is Assertions {
         bytes memory before,
         bytes memory afterwards
     ) private view returns (bool) {
-        (int256[128] memory lanes, uint256 energy,) =
-            sketcher.project(chunk, index, seed, clipNorm);
+        (int256[128] memory lanes, uint256 energy,) = sketcher.project(chunk, index, seed, clipNorm);
         return sketcher.follow(before, afterwards, lanes, energy);
     }
 

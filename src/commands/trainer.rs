@@ -190,6 +190,10 @@ impl Conduct for Playing {
     fn corrupt(&mut self, round: RoundId, delta: &mut [f32]) {
         self.0.corrupt(round, delta);
     }
+
+    fn lies(&self, round: RoundId) -> bool {
+        self.0.forges_sketch(round)
+    }
 }
 
 fn play(name: &str, seed: u64) -> anyhow::Result<Box<dyn Conduct>> {

@@ -13,6 +13,7 @@ use convoke_protocol::ids::{Amount, Digest};
 use convoke_protocol::payout::MerkleTree;
 use convoke_protocol::record::{Dossier, RecordedUpdate, RoundRecord};
 use convoke_protocol::round::Setup;
+use convoke_protocol::split::SplitKind;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -45,6 +46,9 @@ impl Prover {
                 return Err(AggregatorError::UnknownVerifier { verifier });
             }
         };
+        if setup.spec.reward.split != SplitKind::Score {
+            return Err(AggregatorError::SplitNotProven { task: setup.task });
+        }
         let needed = setup.spec.cohort.trainers_max;
         let fits = |slots: u16| u32::from(slots) >= needed;
         let smallest = circuits

@@ -18,7 +18,7 @@ interface IProofVerifierTypes {
         bytes32 seed;
         /// What all trainers share at most; base units.
         uint128 trainersPool;
-        /// 0 by score, 1 by rank.
+        /// 0 by score, 1 by rank; `RoundProofVerifier` knows the first alone.
         uint8 split;
         uint16 rankDecayBps;
         bytes32 checkpoint;

@@ -237,7 +237,9 @@ interface IRoundManager is IRoundManagerErrors, IRoundManagerTypes, IRoundManage
         uint16 cohortSize
     ) external;
 
-    /// @notice Commits to all updates that arrived and closes training.
+    /// @notice Commits to all updates that arrived and closes training. The root is that of
+    /// OpenZeppelin's tree over the double hashes of `(keccak256("convoke.update.v1"), chainId,
+    /// taskManager, task, round, index, trainer, update)`.
     function commitUpdates(uint64 task, uint32 round, bytes32 updatesRoot, uint16 count) external;
 
     /// @notice Gives up the open attempt of a round, at whatever stage before its result, so that

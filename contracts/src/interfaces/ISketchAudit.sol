@@ -237,8 +237,8 @@ interface ISketchAudit is ISketchAuditErrors, ISketchAuditTypes, ISketchAuditEve
         bytes calldata signature
     ) external;
 
-    /// @notice Answers the other demands by the chunk or the sums asked for; or, if there are not so
-    /// many, by any others of the same tree, whose leaf says how many there are.
+    /// @notice Answers the other demands by the chunk or the sums asked for; or, if there are not
+    /// so many, by any others of the same tree, whose leaf says how many there are.
     function answerLeaf(
         uint256 demand,
         uint64 index,

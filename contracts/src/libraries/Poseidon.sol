@@ -9,7 +9,7 @@ import {PoseidonConstants} from "./PoseidonConstants.sol";
 
 /// @title Poseidon over the scalar field of BN254, 7 elements wide
 /// @notice That of `Poseidon::narrow` in `crates/proofs`: one block of 6 elements, and one element
-/// of capacity that starts as a tag. About 200,000 gas.
+/// of capacity that starts as a tag. About 380,000 gas.
 library Poseidon {
     uint256 private constant R =
         21888242871839275222246405745257275088548364400416034343698204186575808495617;
@@ -61,24 +61,12 @@ library Poseidon {
                 let row := matrix
                 for { let i := 0 } lt(i, 0xe0) { i := add(i, 0x20) } {
                     let sum := mulmod(mload(row), mload(state), R)
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0x20)), mload(add(state, 0x20)), R), R
-                    )
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0x40)), mload(add(state, 0x40)), R), R
-                    )
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0x60)), mload(add(state, 0x60)), R), R
-                    )
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0x80)), mload(add(state, 0x80)), R), R
-                    )
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0xa0)), mload(add(state, 0xa0)), R), R
-                    )
-                    sum := addmod(
-                        sum, mulmod(mload(add(row, 0xc0)), mload(add(state, 0xc0)), R), R
-                    )
+                    sum := addmod(sum, mulmod(mload(add(row, 0x20)), mload(add(state, 0x20)), R), R)
+                    sum := addmod(sum, mulmod(mload(add(row, 0x40)), mload(add(state, 0x40)), R), R)
+                    sum := addmod(sum, mulmod(mload(add(row, 0x60)), mload(add(state, 0x60)), R), R)
+                    sum := addmod(sum, mulmod(mload(add(row, 0x80)), mload(add(state, 0x80)), R), R)
+                    sum := addmod(sum, mulmod(mload(add(row, 0xa0)), mload(add(state, 0xa0)), R), R)
+                    sum := addmod(sum, mulmod(mload(add(row, 0xc0)), mload(add(state, 0xc0)), R), R)
                     mstore(add(mixed, i), sum)
                     row := add(row, 0xe0)
                 }

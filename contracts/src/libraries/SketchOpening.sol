@@ -10,8 +10,8 @@ import {SketchProjection} from "./SketchProjection.sol";
 import {SketchSums} from "./SketchSums.sol";
 
 /// @title Judging what is said of a sketch by one chunk of its delta
-/// @notice What is said is true exactly if no opening shows a fault and none is withheld: sums of no
-/// chunk are zero, each step adds what the chunk projects to, and the last gives the sketch.
+/// @notice What is said is true exactly if no opening shows a fault and none is withheld: sums of
+/// no chunk are zero, each step adds what the chunk projects to, and the last gives the sketch.
 library SketchOpening {
     bytes32 private constant CHUNK_DOMAIN = keccak256("convoke.delta-chunk.v1");
     bytes32 private constant SUMS_DOMAIN = keccak256("convoke.sketch-sum.v1");
@@ -60,10 +60,8 @@ library SketchOpening {
         bytes32[] calldata proof
     ) internal pure {
         if (index >= count) revert ISketchAuditErrors.NoSuchChunk(count, index);
-        bytes32 domain =
-            part == ISketchAuditTypes.Part.Chunk ? CHUNK_DOMAIN : SUMS_DOMAIN;
-        bytes32 leaf =
-            keccak256(bytes.concat(keccak256(abi.encode(domain, index, count, content))));
+        bytes32 domain = part == ISketchAuditTypes.Part.Chunk ? CHUNK_DOMAIN : SUMS_DOMAIN;
+        bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(domain, index, count, content))));
         if (!MerkleProof.verifyCalldata(proof, root, leaf)) {
             revert ISketchAuditErrors.NotInTree(part, root, leaf);
         }
@@ -75,12 +73,7 @@ library SketchOpening {
     {
         bytes32 content = keccak256(o.chunk);
         check(
-            ISketchAuditTypes.Part.Chunk,
-            subject.deltaRoot,
-            o.index,
-            o.count,
-            content,
-            o.chunkProof
+            ISketchAuditTypes.Part.Chunk, subject.deltaRoot, o.index, o.count, content, o.chunkProof
         );
         content = keccak256(o.sumsAfter);
         check(

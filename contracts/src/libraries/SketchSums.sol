@@ -23,7 +23,7 @@ library SketchSums {
     /// @dev With norms so far apart every value rounds to zero.
     uint256 private constant DISTANCE_MAX = 64;
     /// @dev The smallest and the largest norm that is not zero.
-    uint256 private constant NORM_MIN = 0x00800000;
+    uint256 private constant NORM_MIN = 1 << 23;
     uint256 private constant NORM_MAX = 0x7f7fffff;
 
     /// @notice Whether sums are those before, and what one chunk adds. Modulo 2^64, within which
@@ -64,8 +64,8 @@ library SketchSums {
         return uint256(bytes32(sums[32 * WORDS:]));
     }
 
-    /// @notice Whether a delta's norm was declared too low: 127 / 128 of the energy are more than the
-    /// norm's square, which rounding cannot bring about.
+    /// @notice Whether a delta's norm was declared too low: 127 / 128 of the energy are more than
+    /// the norm's square, which rounding cannot bring about.
     /// @dev A norm of zero stands for all below the least normal number, and the largest one for
     /// all above it.
     function isUnderDeclared(uint256 energy, uint256 norm, uint256 clipNorm)

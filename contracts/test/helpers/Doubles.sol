@@ -57,6 +57,7 @@ contract TasksDouble {
 
     function specOf(uint64) external view returns (ITaskManagerTypes.TaskSpec memory spec) {
         (spec.slashBps, spec.reporterBps) = (slashBps, reporterBps);
+        spec.aggregator = aggregator;
     }
 }
 
@@ -69,9 +70,15 @@ contract RoundsDouble {
     mapping(uint64 task => mapping(uint32 round => uint64)) public finalAt;
     mapping(uint64 task => mapping(uint32 round => uint16)) public attempts;
     mapping(bytes32 key => bytes32) public commitments;
+    mapping(uint64 task => mapping(uint32 round => IRoundManagerTypes.Round)) private records;
 
     constructor(IStakeManager stakeManager_, ITaskManager taskManager_) {
         (stakeManager, taskManager) = (stakeManager_, taskManager_);
+    }
+
+    /// @notice All of a round; its attempt is that of `open`.
+    function set(uint64 task, uint32 round, IRoundManagerTypes.Round calldata r) external {
+        records[task][round] = r;
     }
 
     function open(uint64 task, uint32 round, uint16 attempt) external {
@@ -97,6 +104,7 @@ contract RoundsDouble {
         view
         returns (IRoundManagerTypes.Round memory r)
     {
+        r = records[task][round];
         r.attempt = attempts[task][round];
     }
 

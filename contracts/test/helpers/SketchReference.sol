@@ -47,8 +47,8 @@ library SketchReference {
     }
 
     function whole(bytes memory chunk, uint256 i, uint256 clipNorm) private pure returns (int256) {
-        uint256 bits = uint256(uint8(chunk[4 * i + 3])) << 24 | uint256(uint8(chunk[4 * i + 2])) << 16
-            | uint256(uint8(chunk[4 * i + 1])) << 8 | uint8(chunk[4 * i]);
+        uint256 bits = uint256(uint8(chunk[4 * i + 3])) << 24 | uint256(uint8(chunk[4 * i + 2]))
+            << 16 | uint256(uint8(chunk[4 * i + 1])) << 8 | uint8(chunk[4 * i]);
         uint256 exponent = bits >> 23 & 0xff;
         uint256 q = bits & 0x7fffff;
         if (exponent == 0) exponent = 1;
@@ -59,9 +59,14 @@ library SketchReference {
         return bits >> 31 == 1 ? -int256(q) : int256(q);
     }
 
-    function word(bytes32 seed, uint256 index, uint256 b, uint256 j) private pure returns (uint256) {
+    function word(bytes32 seed, uint256 index, uint256 b, uint256 j)
+        private
+        pure
+        returns (uint256)
+    {
         uint256 modulus = 1 << 64;
-        uint256 key = uint256(keccak256(abi.encodePacked(seed, index))) / 2 ** (192 - 64 * j) % modulus;
+        uint256 key =
+            uint256(keccak256(abi.encodePacked(seed, index))) / 2 ** (192 - 64 * j) % modulus;
         uint256 z = (key + b * 0x9E3779B97F4A7C15) % modulus;
         z ^= z >> 30;
         z = z * 0xBF58476D1CE4E5B9 % modulus;

@@ -10,16 +10,18 @@
 //! | `witness` | all values that the circuit is given |
 //! | `circuit` | the constraints, and why each is sound |
 //! | [`keys`] | circuits, their hashes, set-up for development, files |
+//! | [`ceremony`] | keys from many hands |
 //! | [`proof`] | proofs and their encoding for the chain |
 //! | [`verifying`] | verifying keys |
 //! | [`measure`] | what a size costs on this machine |
 //! | [`progress`] | following long work |
 //!
 //! `docs/proofs.md` says what is proven and what is not, and what it costs. Nothing here touches
-//! the network; only [`keys`] reads and writes files, and only [`measure`] reads a
+//! the network; only [`keys`] and [`ceremony`] read and write files, and only [`measure`] reads a
 //! clock. The circuit's constraints are the same for every round.
 
 mod builder;
+pub mod ceremony;
 mod circuit;
 pub mod error;
 pub mod keys;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use convoke_client::Chain;
+use convoke_client::{Chain, ProofCircuits};
 use convoke_models::{ModelConfig, Parameters};
 use convoke_node::terms_of;
 use convoke_protocol::ids::{Address, Amount, BlobHash, TaskId};
-use convoke_protocol::task::TaskSpec;
+use convoke_protocol::task::{SplitKind, TaskSpec};
 use serde_json::json;
 
 use self::file::TaskFile;
@@ -137,6 +137,7 @@ async fn run_create(args: CreateArgs, format: Format) -> anyhow::Result<()> {
     let (ledger, aggregator) = (&session.ledger, args.aggregator);
     let token = &ledger.token;
     let mut spec = file.spec(token)?;
+    check_provable(&ledger.chain, &spec).await?;
     let initial = match args.initial {
         Some(file) => adopt_initial(&mut spec, &file).map(|()| file)?,
         None if session.only_rehearses() => name_initial(&mut spec)?.0,
@@ -165,6 +166,26 @@ async fn run_create(args: CreateArgs, format: Format) -> anyhow::Result<()> {
     format.print(&ledger.object(value), || {
         next_steps(task, &spec, token, aggregator, &initial)
     })
+}
+
+/// Refuses a task whose rounds the chain could never pay: without a proof nothing is paid.
+async fn check_provable(chain: &Chain, spec: &TaskSpec) -> anyhow::Result<()> {
+    let ProofCircuits::Circuits { circuits, .. } = chain.proof_circuits().await? else {
+        return Ok(());
+    };
+    if spec.reward.split == SplitKind::Rank {
+        return Err(usage("this chain pays against proofs, and a split by rank cannot be proven"))
+            .hint("set `reward.split = \"score\"`");
+    }
+    let most = circuits.iter().map(|c| c.slots).max().unwrap_or_default();
+    if spec.cohort.trainers_max > u32::from(most) {
+        return Err(usage(format!(
+            "this chain verifies proofs of rounds with at most {most} trainers, `cohort.trainers_max` is {}",
+            spec.cohort.trainers_max
+        )))
+        .hint(format!("set `cohort.trainers_max = {most}` or less"));
+    }
+    Ok(())
 }
 
 /// What was done, and what is to be done now, by whom.

@@ -1,6 +1,6 @@
 //! What is checked at the challenge x: identities between polynomials whose coefficients are all
-//! fixed by h. If one does not hold it vanishes at no more than its degree's number of points, and
-//! x is a hash of its coefficients' hash: a false one passes with probability below 2⁻²³⁰ a try.
+//! fixed by h. If one does not hold it vanishes at no more points than its degree, below 2¹⁹, and x
+//! is a hash of its coefficients' hash: a false one passes with probability below 2⁻²³⁰ a try.
 
 use super::pay::Rows;
 use super::rule::{Centre, Copies};

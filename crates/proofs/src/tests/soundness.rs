@@ -300,6 +300,14 @@ fn wrong_products_are_refused() {
         split(w, s, &scores);
     });
     small_refuses("payouts", |w, _| w.kept_rows[2] += 1_000);
+    // The score of one that is above zero called below it, and the share of its pool given to all.
+    small_refuses("rows", |w, s| {
+        assert!(w.kept_rows[2] > 0);
+        w.kept_rows[2] = -w.kept_rows[2];
+        let mut scores = scores(w);
+        scores[2] = 0;
+        split(w, s, &scores);
+    });
 }
 
 #[test]

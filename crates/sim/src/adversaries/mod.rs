@@ -1,5 +1,6 @@
 //! The adversaries by name.
 
+mod forger;
 mod free_rider;
 mod noise;
 mod not_a_number;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 
 use convoke_protocol::ids::RoundId;
 
+pub use self::forger::Forger;
 pub use self::free_rider::FreeRider;
 pub use self::noise::Noise;
 pub use self::not_a_number::NotANumber;
@@ -21,6 +23,11 @@ pub use self::sign_flipper::SignFlipper;
 pub trait Adversary: Send {
     /// Changes the flat delta of a round in place.
     fn corrupt(&mut self, round: RoundId, delta: &mut [f32]);
+
+    /// Whether it signs a sketch in this round that is not the delta's.
+    fn forges_sketch(&self, _round: RoundId) -> bool {
+        false
+    }
 }
 
 /// What a trainer is in a demonstration.
@@ -38,6 +45,8 @@ pub enum Persona {
     Replayer,
     /// Sends values that are no numbers.
     NotANumber,
+    /// Sends what it trained, and signs another's sketch for it.
+    Forger,
 }
 
 /// A name that no adversary has, or a list that cannot be read.
@@ -45,7 +54,7 @@ pub enum Persona {
 pub enum PersonaError {
     /// No such adversary.
     #[error(
-        "there is no adversary {0:?}; known are sign_flipper, noise, free_rider, replayer, not_a_number"
+        "there is no adversary {0:?}; known are sign_flipper, noise, free_rider, replayer, not_a_number, forger"
     )]
     Unknown(String),
     /// Not NAME=COUNT.
@@ -58,12 +67,13 @@ pub enum PersonaError {
 
 impl Persona {
     /// All adversaries.
-    pub const ADVERSARIES: [Self; 5] = [
+    pub const ADVERSARIES: [Self; 6] = [
         Self::SignFlipper,
         Self::Noise,
         Self::FreeRider,
         Self::Replayer,
         Self::NotANumber,
+        Self::Forger,
     ];
 
     /// The name, as options and reports have it.
@@ -76,6 +86,7 @@ impl Persona {
             Self::FreeRider => "free_rider",
             Self::Replayer => "replayer",
             Self::NotANumber => "not_a_number",
+            Self::Forger => "forger",
         }
     }
 
@@ -89,6 +100,7 @@ impl Persona {
             Self::FreeRider => Some(Box::new(FreeRider)),
             Self::Replayer => Some(Box::new(Replayer::default())),
             Self::NotANumber => Some(Box::new(NotANumber)),
+            Self::Forger => Some(Box::new(Forger)),
         }
     }
 
@@ -196,6 +208,9 @@ mod tests {
                 .iter()
                 .any(|value| value.is_nan())
         );
+        assert_eq!(corrupted(Persona::Forger, 1), [1.0, -2.0, 3.0, 0.5]);
+        let forges = |persona: Persona| persona.adversary(7).unwrap().forges_sketch(RoundId(1));
+        assert!(forges(Persona::Forger) && !forges(Persona::Noise));
         let mut replayer = Persona::Replayer.adversary(7).unwrap();
         let (mut first, mut second) = (vec![1.0, 2.0], vec![3.0, 4.0]);
         replayer.corrupt(RoundId(1), &mut first);
