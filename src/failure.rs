@@ -11,6 +11,8 @@ use convoke_client::ChainError;
 const FAILED: u8 = 1;
 /// The command itself makes no sense.
 const USAGE: u8 = 2;
+/// A verification found something false.
+const FALSIFIED: u8 = 3;
 /// Stopped by Ctrl-C, as shells count it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -42,6 +44,18 @@ impl fmt::Display for Interrupted {
 }
 
 impl Error for Interrupted {}
+
+/// A verification found something false, and has said so: exit code 3.
+#[derive(Debug)]
+pub(crate) struct Falsified;
+
+impl fmt::Display for Falsified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a check fails")
+    }
+}
+
+impl Error for Falsified {}
 
 /// An error that knows what its reader can do about it.
 #[derive(Debug)]
@@ -97,6 +111,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         USAGE
     } else if error.is::<Interrupted>() {
         INTERRUPTED
+    } else if error.is::<Falsified>() {
+        FALSIFIED
     } else {
         FAILED
     }
@@ -195,6 +211,7 @@ mod tests {
     fn wrong_usage_and_interrupts_have_their_own_codes() {
         assert_eq!(exit_code(&usage("no trainers")), USAGE);
         assert_eq!(exit_code(&hinted(usage("no trainers"), "give some")), USAGE);
+        assert_eq!(exit_code(&Falsified.into()), FALSIFIED);
         assert_eq!(exit_code(&Interrupted.into()), INTERRUPTED);
         assert_eq!(describe(&Interrupted.into()), "interrupted\n");
     }

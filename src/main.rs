@@ -1,7 +1,7 @@
 //! `convoke`: federated learning that pays its trainers, from the command line.
 //!
 //! Arguments become a checked configuration, which runs one role or one transaction. Exit
-//! codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+//! codes: 0 done, 1 failed, 2 wrong usage, 3 a verification found something false, 130 interrupted.
 
 mod address;
 mod cli;

@@ -16,7 +16,7 @@ use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey}
 use convoke_models::{Dataset, ModelConfig, Part};
 use convoke_node::claims::{claim_pay, outstanding};
 use convoke_node::{Link, LinkConfig, LinkEvent, terms_of};
-use convoke_proofs::keys::{Circuit, Keys};
+use convoke_proofs::keys::Keys;
 use convoke_proofs::size::Size;
 use convoke_protocol::factors;
 use convoke_protocol::identity::Wallet;
@@ -24,8 +24,6 @@ use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, Notice, PhaseName, RoundReport};
 use convoke_protocol::task::TaskSpec;
 use convoke_transport::{Endpoint, Limits};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
 use serde_json::Value;
 
 /// Nothing that a test waits for takes longer than this on a busy machine.
@@ -503,20 +501,11 @@ pub fn proof_keys() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("proof-keys")
 }
 
-/// The key of the smallest circuit. Made at the first use, from a fixed seed: whoever makes it at
-/// the same time writes the same.
+/// The key of the smallest circuit, made at the first use of any process.
 fn proof_key() -> VerifierKey {
     static KEY: OnceLock<VerifierKey> = OnceLock::new();
     let make = || {
-        let circuit = Circuit::new(Size::N16).unwrap();
-        let keys = if Keys::file(&proof_keys(), &circuit).exists() {
-            Keys::load(&proof_keys(), circuit).unwrap()
-        } else {
-            let mut rng = StdRng::seed_from_u64(1);
-            let keys = Keys::insecure_setup(Size::N16, &mut rng).unwrap();
-            keys.save(&proof_keys()).unwrap();
-            keys
-        };
+        let keys = Keys::open_or_make(&proof_keys(), Size::N16, &()).unwrap();
         let verifying = keys.verifying();
         VerifierKey {
             slots: 16,

@@ -53,7 +53,10 @@ pub(crate) async fn run(args: &SketchArgs, format: Format) -> anyhow::Result<()>
         sheet.line("projection", rate(speed.project_seconds));
         sheet.line("inspection", rate(speed.inspect_seconds));
         sheet.line("memory", format!("{of_memory:.2} GB/s"));
-        sheet.line("sketch is", format!("{share:.0}% of what the memory can do"));
+        sheet.line(
+            "sketch is",
+            format!("{share:.0}% of what the memory can do"),
+        );
         sheet.line("peak memory", mebibytes(peak));
         sheet.to_string()
     })

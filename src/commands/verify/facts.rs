@@ -1,0 +1,93 @@
+//! What the chain says of a settled round.
+
+use anyhow::{Context as _, anyhow};
+use convoke_client::{Chain, ResultSubmission, RoundState};
+use convoke_proofs::statement::Statement;
+use convoke_proofs::submission::{RoundClaim, Submission};
+use convoke_protocol::factors::ChainReveal;
+use convoke_protocol::ids::{Address, BlobHash, Digest, RoundId, TaskId};
+use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::task::{AggregationSpec, SplitKind, TaskSpec};
+
+use crate::failure::HintExt as _;
+
+/// All that checks go by.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Chain and task manager.
+    pub(crate) domain: PayoutDomain,
+    /// What the round's proof is about.
+    pub(crate) statement: Statement,
+    /// The checkpoint that the round started from.
+    pub(crate) base: BlobHash,
+    /// What the round was settled with.
+    pub(crate) submission: ResultSubmission,
+    /// What the submission's proof says of the updates; nothing if it is none.
+    pub(crate) claim: Option<RoundClaim>,
+    /// The validators' scores, as revealed on chain.
+    pub(crate) reveals: Vec<ChainReveal>,
+    /// Updates that trainers committed to themselves.
+    pub(crate) own_updates: Vec<(Address, Digest)>,
+    /// How the task's creator wants steps taken.
+    pub(crate) aggregation: AggregationSpec,
+    /// How pay is split, and the decay of the split by rank.
+    pub(crate) split: (SplitKind, u16),
+}
+
+impl Facts {
+    /// Reads them.
+    pub(crate) async fn gather(
+        chain: &Chain,
+        task: TaskId,
+        round: RoundId,
+    ) -> anyhow::Result<Self> {
+        let submission = chain
+            .submission(task, round)
+            .await
+            .context("cannot read what the round was settled with")?
+            .ok_or_else(|| anyhow!("round {round} of task {task} has no result"))
+            .hint("`convoke task show` tells which rounds are settled")?;
+        let (state, told, reveals) = tokio::try_join!(
+            chain.round(task, round),
+            chain.statement(task, round),
+            chain.scores(task, round)
+        )?;
+        let RoundState { attempt, base, .. } = state;
+        let own_updates = chain.own_updates(task, round, attempt).await?;
+        let spec = TaskSpec::parse(&chain.task_file(task).await?)?;
+        let claim = Submission::decode(&submission.proof).ok();
+        Ok(Self {
+            domain: chain.domain(),
+            statement: statement_of(&told),
+            base,
+            claim: claim.map(|submission| submission.claim),
+            submission,
+            reveals,
+            own_updates,
+            aggregation: spec.aggregation,
+            split: (told.split, told.rank_decay_bps),
+        })
+    }
+}
+
+/// The statement in the proofs' own type.
+fn statement_of(told: &convoke_client::Statement) -> Statement {
+    Statement {
+        task: told.task,
+        round: told.round,
+        attempt: told.attempt,
+        aggregator: told.aggregator,
+        updates_root: told.updates_root,
+        own_commitments: told.own_commitments,
+        updates: told.updates,
+        seed: told.seed,
+        trainers_pool: told.trainers_pool,
+        split: match told.split {
+            SplitKind::Score => 0,
+            SplitKind::Rank => 1,
+        },
+        rank_decay_bps: told.rank_decay_bps,
+        checkpoint: told.checkpoint,
+        result_hash: told.result_hash,
+    }
+}
