@@ -51,7 +51,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
     mapping(uint256 demand => uint256) private slots;
 
     /// @param answerWindow_ Seconds; a task whose dispute window is shorter knows no demands.
-    /// @param bond_ Should cover what an answer costs, up to 400,000 gas; base units.
+    /// @param bond_ Should cover what an answer costs, about 200,000 gas; base units.
     constructor(IRoundManager roundManager_, uint32 answerWindow_, uint128 bond_)
         Punisher(roundManager_)
     {

@@ -27,9 +27,6 @@ use crate::filter::filter_updates;
 use crate::rules;
 use crate::server_optimizer::SgdMomentum;
 
-/// Why a round without pay is tried again instead of settled.
-const NOTHING_TO_PAY: &str = "nobody has a positive score and factor, so there is nothing to pay";
-
 pub(super) struct Jobs {
     pub(super) rounds: Rounds,
     pub(super) prover: Prover,
@@ -161,14 +158,17 @@ impl Jobs {
                 })?)?;
                 let result_hash = Digest(name.0);
                 let proof = match prover.prove(&record, setup, pool, result_hash) {
-                    Err(AggregatorError::Proof(ProofError::NothingToPay)) => None,
-                    proof => Some(proof?),
+                    Err(AggregatorError::Proof(
+                        hopeless @ (ProofError::NothingToPay | ProofError::NoSuchSize(_)),
+                    )) => Err(hopeless),
+                    proof => Ok(proof?),
                 };
                 Ok((record, result_hash, proof))
             });
             let (record, result_hash, proof) = proven.await?;
-            let Some(proof) = proof else {
-                return Ok(rounds.give_up(at, NOTHING_TO_PAY.into()).await?);
+            let proof = match proof {
+                Ok(proof) => proof,
+                Err(hopeless) => return Ok(rounds.give_up(at, hopeless.to_string()).await?),
             };
             tracing::info!(round = at.round.0, bytes = proof.len(), "round proven");
             let result = ResultSubmission {

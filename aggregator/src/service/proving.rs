@@ -1,9 +1,10 @@
 //! Makes the proofs that rounds are paid against.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convoke_client::{Chain, ProofCircuits};
+use convoke_client::{Chain, ProofCircuit, ProofCircuits};
+use convoke_proofs::error::ProofError;
 use convoke_proofs::keys::{Circuit, Keys};
 use convoke_proofs::settle::{CheckedSketch, Round, Settled, Update};
 use convoke_proofs::size::Size;
@@ -22,20 +23,21 @@ use crate::error::AggregatorError;
 /// What the chain wants to see before it pays.
 #[derive(Clone)]
 pub(super) enum Prover {
-    /// Proofs of this circuit.
-    Circuit(Arc<Keys>),
+    /// Proofs. The chain takes that of the smallest circuit which a round's updates fit in; by
+    /// ascending room, each with its keys.
+    Circuits(Arc<[(u16, Keys)]>),
     /// Nothing: a chain for tests of other things.
     Unchecked,
 }
 
 impl Prover {
-    /// Loads the keys of the smallest circuit on chain that rounds of this task fit in.
+    /// Loads the keys of all circuits on chain that rounds of this task may need.
     pub(super) async fn open(
         chain: &Chain,
         setup: &Setup,
         folder: PathBuf,
     ) -> Result<Self, AggregatorError> {
-        let circuits = match chain.proof_circuits().await? {
+        let mut circuits = match chain.proof_circuits().await? {
             ProofCircuits::None => return Err(AggregatorError::NoProofVerifier),
             ProofCircuits::Unchecked { .. } => {
                 tracing::warn!("this chain pays without proofs: it is for development only");
@@ -49,42 +51,23 @@ impl Prover {
         if setup.spec.reward.split != SplitKind::Score {
             return Err(AggregatorError::SplitNotProven { task: setup.task });
         }
+        circuits.sort_by_key(|circuit| circuit.slots);
         let needed = setup.spec.cohort.trainers_max;
-        let fits = |slots: u16| u32::from(slots) >= needed;
-        let smallest = circuits
-            .iter()
-            .filter(|c| fits(c.slots))
-            .min_by_key(|c| c.slots);
-        let Some(circuit) = smallest else {
+        let Some(largest) = circuits.iter().position(|c| u32::from(c.slots) >= needed) else {
             return Err(AggregatorError::TooManyTrainers {
                 task: setup.task,
                 needed,
-                most: circuits.iter().map(|c| c.slots).max().unwrap_or_default(),
+                most: circuits.last().map(|c| c.slots).unwrap_or_default(),
             });
         };
-        let (slots, hash) = (circuit.slots, circuit.circuit);
+        circuits.truncate(largest + 1);
         let load = move || {
-            let missing = |reason: String| AggregatorError::NoKeys {
-                folder: folder.clone(),
-                slots,
-                circuit: hash,
-                reason,
-            };
-            let size = Size::fitting(usize::from(slots))?;
-            let circuit = Circuit::of(size)?;
-            if *circuit.hash() != hash.0 {
-                let reason = "this program's circuit is another; use the version that the contracts \
-                              were deployed with";
-                return Err(missing(reason.into()));
-            }
-            let keys = Keys::open(&folder, size, &());
-            keys.map_err(|error| missing(error.to_string()))?
-                .ok_or_else(|| missing("there are none".into()))
+            let keys = circuits.iter().map(|c| Ok((c.slots, load(&folder, c)?)));
+            keys.collect::<Result<Arc<[_]>, AggregatorError>>()
         };
         let keys = tokio::task::spawn_blocking(load).await;
         let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;
-        tracing::info!(slots, circuit = %hash, "proving keys loaded");
-        Ok(Self::Circuit(Arc::new(keys)))
+        Ok(Self::Circuits(keys))
     }
 
     /// Proves a round that ends as `record` says; an empty proof if none is wanted. Seconds of all
@@ -100,9 +83,15 @@ impl Prover {
         trainers_pool: Amount,
         result_hash: Digest,
     ) -> Result<Vec<u8>, AggregatorError> {
-        let Self::Circuit(keys) = self else {
+        let Self::Circuits(circuits) = self else {
             return Ok(Vec::new());
         };
+        let updates = record.dossier.count();
+        let fitting = circuits
+            .iter()
+            .find(|(slots, _)| usize::from(*slots) >= updates);
+        // Trainers that commit to updates themselves take places, too.
+        let (_, keys) = fitting.ok_or(ProofError::NoSuchSize(updates))?;
         let round = round_of(record, setup, trainers_pool, result_hash);
         // What it hides, the record tells: it need not be drawn at random.
         let seed = keccak(&[b"convoke.proof-blinding.v1", &result_hash.0]);
@@ -112,6 +101,30 @@ impl Prover {
         }
         Ok(proof)
     }
+}
+
+/// The keys that a circuit on chain was deployed with, by its hash. Those of another set-up of the
+/// same circuit are only found out when the chain refuses their proofs.
+fn load(folder: &Path, circuit: &ProofCircuit) -> Result<Keys, AggregatorError> {
+    let (slots, hash) = (circuit.slots, circuit.circuit);
+    let missing = |reason: String| AggregatorError::NoKeys {
+        folder: folder.to_owned(),
+        slots,
+        circuit: hash,
+        reason,
+    };
+    let size = Size::fitting(usize::from(slots))?;
+    if *Circuit::of(size)?.hash() != hash.0 {
+        let reason = "this program's circuit is another; use the version that the contracts were \
+                      deployed with";
+        return Err(missing(reason.into()));
+    }
+    let keys = Keys::open(folder, size, &()).map_err(|error| missing(error.to_string()))?;
+    let keys = keys.ok_or_else(|| {
+        missing("copy them from where the contracts were deployed, or name their folder with --proof-keys".into())
+    })?;
+    tracing::info!(slots, circuit = %hash, "proving keys loaded");
+    Ok(keys)
 }
 
 fn round_of(

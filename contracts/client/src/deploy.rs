@@ -49,8 +49,9 @@ pub struct DeployOptions {
     pub delegation_cap_bps: u32,
     /// What checks the proofs of results; nothing yet by default.
     pub proofs: ProofCheck,
-    /// An aggregator has so many seconds to show what it is asked for in an audit: an hour by
-    /// default. Tasks whose dispute window is shorter know no such demands.
+    /// An aggregator has so many seconds to show what it is asked for in an audit. Tasks whose
+    /// dispute window is shorter know no such demands: none by default, since the aggregator of
+    /// this version does not answer by itself, and silence costs stake.
     pub answer_window_seconds: u32,
     /// What such a demand costs if it is answered, in base units: 10^18 by default, a token as they
     /// usually are. It should cover the gas of the answer, 400,000 at most.
@@ -76,7 +77,7 @@ impl DeployOptions {
             commission_notice_seconds: 7 * DAY,
             delegation_cap_bps: 50_000,
             proofs: ProofCheck::Unverified,
-            answer_window_seconds: HOUR,
+            answer_window_seconds: 90 * DAY,
             audit_bond: Amount(1_000_000_000_000_000_000),
             timelock_delay_seconds: u64::from(2 * DAY),
             governor: None,
@@ -85,8 +86,7 @@ impl DeployOptions {
     }
 }
 
-const HOUR: u32 = 60 * 60;
-const DAY: u32 = 24 * HOUR;
+const DAY: u32 = 24 * 60 * 60;
 
 /// `DEFAULT_ADMIN_ROLE` of OpenZeppelin's `AccessControl`.
 const ADMIN: B256 = B256::ZERO;
