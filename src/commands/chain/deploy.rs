@@ -126,18 +126,22 @@ pub(crate) async fn run(args: DeployArgs, format: Format) -> anyhow::Result<()> 
         options.proofs = args.verifiers.rehearsed();
         return rehearse(&args, &wallet, options, format).await;
     }
-    options.proofs = args.verifiers.load(args.is_live())?;
+    let (checked_by, security) = args.verifiers.load(args.is_live())?;
+    options.proofs = checked_by;
     let proofs = verifiers::words_of_check(&options.proofs);
     let waiting = Waiting::start(format, "deploy the contracts");
     let book = deploy(args.rpc(), &wallet, options).await?;
     drop(waiting);
     // First of all, whatever is wrong with it: the contracts are there.
     book.save(file)?;
-    let value = json!({ "book": book, "file": file });
+    let value = json!({ "book": book, "file": file, "proofs": proofs, "keys": security });
     format.print(&value, || {
         let mut sheet = book_sheet(&book);
         sheet.line("address book", file.display().to_string());
         sheet.line("proofs", proofs);
+        if let Some(security) = security {
+            sheet.line("keys", security);
+        }
         sheet.to_string()
     })?;
     match args.preset {

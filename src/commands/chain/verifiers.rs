@@ -1,16 +1,19 @@
 //! What checks the proofs of a new deployment, and what is said of the one that is there.
 
+use std::path::Path;
+
 use anyhow::anyhow;
 use clap::Args;
 use convoke_client::{KEY_WORDS, ProofCheck, ProofCircuits, VerifierKey};
-use convoke_proofs::keys::Origin;
+use convoke_proofs::keys::{Keys, Origin};
 use convoke_proofs::size::Size;
 use convoke_protocol::ids::Digest;
 
 use crate::address::checksummed;
+use crate::commands::proofs;
 use crate::failure::{HintExt as _, usage};
 use crate::presets::Named;
-use crate::proof_keys::{self, ProofKeyArgs};
+use crate::proof_keys::{self, Bar, ProofKeyArgs};
 
 /// What is said of a deployment that takes every result.
 const UNCHECKED: &str = "NOT CHECKED: for development only, a dishonest aggregator goes unnoticed";
@@ -54,27 +57,26 @@ impl VerifierArgs {
         }
     }
 
-    /// The verifiers, with keys that are made if there are none. `is_live`: tokens may be worth
-    /// something.
-    pub(super) fn load(&self, is_live: bool) -> anyhow::Result<ProofCheck> {
+    /// The verifiers, with keys that are made if there are none, and what is to be said of the
+    /// keys. `is_live`: tokens may be worth something.
+    pub(super) fn load(&self, is_live: bool) -> anyhow::Result<(ProofCheck, Option<&'static str>)> {
         if self.unchecked_proofs {
-            return Ok(ProofCheck::Unchecked);
+            return Ok((ProofCheck::Unchecked, None));
         }
+        let mut worst = Origin::Ceremony;
         let folder = self.keys.folder()?;
         let mut keys = Vec::new();
         for size in self.sizes() {
-            if is_live && !self.insecure_development_keys && !has_ceremony_keys(&folder, size)? {
-                return Err(anyhow!(
-                    "there are no keys of a ceremony for {} trainers in {}, and others can forge proofs",
-                    size.slots(),
-                    folder.display()
-                ))
-                .hint("`convoke proofs import` takes them in; --insecure-development-keys if the tokens are worth nothing");
+            let opened = match is_live && !self.insecure_development_keys {
+                true => ceremony_keys(&folder, size)?,
+                false => proof_keys::open_or_make(&folder, size)?,
+            };
+            if opened.origin() == Origin::Development {
+                worst = Origin::Development;
             }
-            let opened = proof_keys::open_or_make(&folder, size)?;
             keys.push(proof_keys::verifier_key(&opened)?);
         }
-        Ok(ProofCheck::Keys(keys))
+        Ok((ProofCheck::Keys(keys), Some(proofs::security(worst))))
     }
 
     /// Verifiers that cost what the true ones do, whose keys need not be there yet.
@@ -98,11 +100,19 @@ impl VerifierArgs {
     }
 }
 
-fn has_ceremony_keys(folder: &std::path::Path, size: Size) -> anyhow::Result<bool> {
-    let files = convoke_proofs::keys::list(folder)?;
-    let is_one =
-        |file: &convoke_proofs::keys::KeyFile| (file.size, file.origin) == (size, Origin::Ceremony);
-    Ok(files.iter().any(is_one))
+/// The keys of this program's circuit that come from a ceremony: none are made, and those of an
+/// older circuit do not count.
+fn ceremony_keys(folder: &Path, size: Size) -> anyhow::Result<Keys> {
+    let keys = Keys::open(folder, size, &Bar::new())?;
+    let keys = keys.filter(|keys| keys.origin() == Origin::Ceremony);
+    keys.ok_or_else(|| {
+        anyhow!(
+            "there are no keys of a ceremony for {} trainers in {}, and others can forge proofs",
+            size.slots(),
+            folder.display()
+        )
+    })
+    .hint("`convoke proofs import` takes them in; --insecure-development-keys if the tokens are worth nothing")
 }
 
 /// What a deployment checks, for people.
@@ -169,11 +179,16 @@ mod tests {
         let path = folder.path().to_str().unwrap();
         let error = typed(&["--proof-keys", path]).load(true).unwrap_err();
         assert!(error.to_string().contains("ceremony"), "{error}");
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            0,
-            "none made"
-        );
+        let count = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(count(), 0, "none made");
+        proof_keys::open_or_make(folder.path(), Size::N16).unwrap();
+        let sixteen = ["--proof-keys", path, "--proof-sizes", "16"];
+        let error = typed(&sixteen).load(true).unwrap_err();
+        assert!(error.to_string().contains("ceremony"), "{error}");
+        let allowed = [&sixteen[..], &["--insecure-development-keys"]].concat();
+        let (checks, security) = typed(&allowed).load(true).unwrap();
+        assert!(matches!(&checks, ProofCheck::Keys(keys) if keys.len() == 1));
+        assert!(security.unwrap().contains("INSECURE"));
     }
 
     #[test]
