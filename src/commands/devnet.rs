@@ -18,7 +18,7 @@ use crate::shutdown::ParentArgs;
 /// Arguments of `devnet`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  convoke wallet new creator --plain\n  convoke devnet --fund ADDRESS\n  convoke chain deploy --unchecked-proofs --key creator\n\n\
+    after_help = "Example:\n  convoke wallet new creator --plain\n  convoke devnet --fund ADDRESS\n  convoke chain deploy --proof-sizes 16 --key creator\n\n\
                   Any Ethereum client can use it: point it at http://127.0.0.1:8545."
 )]
 pub(crate) struct DevnetArgs {

@@ -1,6 +1,8 @@
 //! `convoke proofs`: the keys that rounds are proven with.
 
-use std::path::PathBuf;
+mod ceremony;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use convoke_proofs::keys::{self, KeyFile, Keys, Origin};
@@ -31,6 +33,27 @@ pub(crate) enum ProofsCommand {
     /// List the keys in a folder
     #[command(after_help = "Example:\n  convoke proofs list --format json")]
     List(ProofKeyArgs),
+    /// Check a ceremony's transcript and take its keys in
+    #[command(
+        after_help = "Example:\n  convoke proofs import ceremony-64.transcript --trainers 64\n\n\
+                      Compare the receipts with those that the contributors have published."
+    )]
+    Import(ImportArgs),
+    /// Make keys together with others, of whom one has to be honest
+    #[command(subcommand)]
+    Ceremony(ceremony::CeremonyCommand),
+}
+
+/// Arguments of `proofs import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The transcript
+    file: PathBuf,
+    /// Trainers in one round at most: 16, 64 or 256
+    #[arg(long, value_name = "N", default_value = "16", value_parser = proof_keys::parse_size)]
+    trainers: Size,
+    #[command(flatten)]
+    keys: ProofKeyArgs,
 }
 
 /// Arguments of `proofs setup`.
@@ -48,6 +71,8 @@ pub(crate) fn run(command: ProofsCommand, format: Format) -> anyhow::Result<()> 
     match command {
         ProofsCommand::Setup(args) => setup(&args, format),
         ProofsCommand::List(args) => list(&args, format),
+        ProofsCommand::Import(args) => ceremony::import(&args, format),
+        ProofsCommand::Ceremony(command) => ceremony::run(command, format),
     }
 }
 
@@ -99,7 +124,7 @@ fn described(file: &KeyFile) -> Value {
     })
 }
 
-fn text(folder: &PathBuf, files: &[KeyFile]) -> String {
+fn text(folder: &Path, files: &[KeyFile]) -> String {
     if files.is_empty() {
         return format!(
             "no keys in {}\n`convoke proofs setup` makes some for development",

@@ -71,6 +71,19 @@ pub enum ProofCircuits {
     },
 }
 
+impl ProofCircuits {
+    /// The verifier, if there is one.
+    #[must_use]
+    pub fn verifier(&self) -> Option<Address> {
+        match self {
+            Self::None => None,
+            Self::Unchecked { verifier }
+            | Self::Circuits { verifier, .. }
+            | Self::Unknown { verifier } => Some(*verifier),
+        }
+    }
+}
+
 /// One circuit of which proofs are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ProofCircuit {

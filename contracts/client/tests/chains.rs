@@ -38,6 +38,7 @@ on_every_chain!(
     contradiction,
     voided_result,
     proven_round,
+    audit,
     at_once,
     lost_answers,
     previews,

@@ -9,6 +9,7 @@ use convoke_protocol::ids::{Address, Amount};
 use serde_json::json;
 
 use super::book_sheet;
+use super::verifiers::{self, VerifierArgs};
 use crate::address::{self, checksummed};
 use crate::cli::ChainArgs;
 use crate::failure::{HintExt as _, usage};
@@ -21,12 +22,6 @@ use crate::times;
 
 /// Where a chain for development listens.
 const LOCAL_RPC: &str = "http://127.0.0.1:8545";
-/// What is said of a deployment that takes every result.
-pub(super) const UNCHECKED: &str =
-    "NOT CHECKED: for development only, a dishonest aggregator goes unnoticed";
-/// What is said of one that checks nothing yet.
-pub(super) const NO_VERIFIER: &str =
-    "no verifier yet: no result counts until the governor has named one";
 /// Gas of a transfer of coin, as the protocol has it.
 const TRANSFER_GAS: u128 = 21_000;
 
@@ -57,9 +52,8 @@ pub(crate) struct DeployArgs {
     /// Delegation counts up to this part of an operator's own stake, in basis points
     #[arg(long, value_name = "BPS", default_value_t = 50_000)]
     delegation_cap: u32,
-    /// UNSAFE, for development: results count without a valid proof
-    #[arg(long)]
-    unchecked_proofs: bool,
+    #[command(flatten)]
+    verifiers: VerifierArgs,
     /// Seconds before what the governor decides comes into force
     #[arg(long, value_name = "SECONDS", default_value_t = 172_800)]
     timelock_delay: u64,
@@ -91,9 +85,6 @@ impl DeployArgs {
         options.warmup_seconds = self.warmup;
         options.commission_notice_seconds = self.commission_notice;
         options.delegation_cap_bps = self.delegation_cap;
-        if self.unchecked_proofs {
-            options.proofs = ProofCheck::Unchecked;
-        }
         options.timelock_delay_seconds = self.timelock_delay;
         options.governor = self.governor;
         options.guardian = self.guardian;
@@ -112,15 +103,16 @@ impl DeployArgs {
                 "name another file with --chain, or remove it if its deployment is of no use any more",
             );
         }
+        self.verifiers.check(self.preset)
+    }
+
+    /// Whether tokens may be worth something: on any chain that is neither for tests nor on this
+    /// machine.
+    fn is_live(&self) -> bool {
+        const LOCAL: [&str; 3] = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         match self.preset {
-            Some(Named(preset)) if self.unchecked_proofs && !preset.is_test => Err(usage(format!(
-                "--unchecked-proofs on {}, where tokens are worth something",
-                preset.title
-            )))
-            .hint(
-                "deploy without it; results count once the governor has named a verifier of proofs",
-            ),
-            _ => Ok(()),
+            Some(Named(preset)) => !preset.is_test,
+            None => !LOCAL.iter().any(|local| self.rpc().starts_with(local)),
         }
     }
 }
@@ -128,11 +120,14 @@ impl DeployArgs {
 /// Runs the command.
 pub(crate) async fn run(args: DeployArgs, format: Format) -> anyhow::Result<()> {
     args.check()?;
-    let (options, file) = (args.options()?, &args.chain.file);
+    let (mut options, file) = (args.options()?, &args.chain.file);
     let wallet = args.key.wallet()?;
     if args.dry_run {
+        options.proofs = args.verifiers.rehearsed();
         return rehearse(&args, &wallet, options, format).await;
     }
+    options.proofs = args.verifiers.load(args.is_live())?;
+    let proofs = verifiers::words_of_check(&options.proofs);
     let waiting = Waiting::start(format, "deploy the contracts");
     let book = deploy(args.rpc(), &wallet, options).await?;
     drop(waiting);
@@ -142,9 +137,7 @@ pub(crate) async fn run(args: DeployArgs, format: Format) -> anyhow::Result<()> 
     format.print(&value, || {
         let mut sheet = book_sheet(&book);
         sheet.line("address book", file.display().to_string());
-        if args.unchecked_proofs {
-            sheet.line("proofs", UNCHECKED);
-        }
+        sheet.line("proofs", proofs);
         sheet.to_string()
     })?;
     match args.preset {
@@ -197,7 +190,7 @@ async fn rehearse(
         "commission_notice_s": options.commission_notice_seconds,
         "delegation_cap_bps": options.delegation_cap_bps,
         "timelock_delay_s": options.timelock_delay_seconds,
-        "unchecked_proofs": args.unchecked_proofs,
+        "unchecked_proofs": options.proofs == ProofCheck::Unchecked,
         "governor": options.governor.unwrap_or(wallet.address()),
         "guardian": options.guardian.unwrap_or(wallet.address()),
         "address_book": args.chain.file,
@@ -232,12 +225,7 @@ async fn rehearse(
         sheet.line("guardian", named(options.guardian));
         sheet.line("unbonding", times::span(options.unbonding_seconds.into()));
         sheet.line("warm-up", times::span(options.warmup_seconds.into()));
-        let proofs = if args.unchecked_proofs {
-            UNCHECKED
-        } else {
-            NO_VERIFIER
-        };
-        sheet.line("proofs", proofs);
+        sheet.line("proofs", verifiers::words_of_check(&options.proofs));
         sheet.line("gas", money::grouped(gas));
         sheet.line(
             "fee",
@@ -326,16 +314,11 @@ mod tests {
     }
 
     #[test]
-    fn unchecked_proofs_are_refused_where_tokens_are_worth_something() {
-        let unsafe_on = |preset| typed(&["--unchecked-proofs", "--preset", preset]).check();
-        assert!(
-            unsafe_on("theta")
-                .unwrap_err()
-                .to_string()
-                .contains("worth something")
-        );
-        unsafe_on("devnet").unwrap();
-        typed(&["--preset", "theta"]).check().unwrap();
+    fn chains_elsewhere_may_be_live() {
+        assert!(!typed(&[]).is_live());
+        assert!(!typed(&["--preset", "base-sepolia"]).is_live());
+        assert!(typed(&["--preset", "base"]).is_live());
+        assert!(typed(&["--rpc", "https://example.org"]).is_live());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! `convoke chain`: the contracts and what accounts hold.
 
 mod deploy;
+mod verifiers;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -24,7 +25,7 @@ pub(crate) use self::deploy::deploy;
 pub(crate) enum ChainCommand {
     /// Deploy the contracts, with a token or around one that is there, and write the address book
     #[command(
-        after_help = "Examples:\n  convoke chain deploy --unchecked-proofs --key creator        # on `convoke devnet`\n  \
+        after_help = "Examples:\n  convoke chain deploy --proof-sizes 16 --key creator          # on `convoke devnet`\n  \
                       convoke chain deploy --preset base-sepolia --token 0x… --guardian 0x… --key creator\n\n\
                       The address book is what everybody else needs: hand it to the other nodes."
     )]
@@ -115,7 +116,7 @@ async fn status(args: StatusArgs, format: Format) -> anyhow::Result<()> {
     let ledger = Ledger::of(args.chain.connect(None).await?).await?;
     let Ledger { chain, token, coin } = &ledger;
     let head = chain.latest_block().await?;
-    let verifier = chain.proof_verifier().await?;
+    let circuits = chain.proof_circuits().await?;
     let unbonding = chain.unbonding_seconds().await?;
     let held = match args.account {
         Some(account) => Some((
@@ -138,7 +139,8 @@ async fn status(args: StatusArgs, format: Format) -> anyhow::Result<()> {
         "token": token.symbol,
         "decimals": token.decimals,
         "coin": coin.symbol,
-        "proof_verifier": verifier,
+        "proof_verifier": circuits.verifier(),
+        "proofs": circuits,
         "unbonding_s": unbonding,
         "account": account,
     });
@@ -153,7 +155,7 @@ async fn status(args: StatusArgs, format: Format) -> anyhow::Result<()> {
             format!("{}, {} decimal places", token.symbol, token.decimals),
         );
         sheet.line("unbonding", times::span(unbonding.into()));
-        sheet.line("proofs", proof_words(chain.book(), verifier));
+        sheet.line("proofs", verifiers::words_of_circuits(&circuits));
         if let Some((account, tokens, coins)) = held {
             sheet.line("", "");
             sheet.line("account", checksummed(account));
@@ -164,14 +166,6 @@ async fn status(args: StatusArgs, format: Format) -> anyhow::Result<()> {
         }
         sheet.to_string()
     })
-}
-
-fn proof_words(book: &AddressBook, verifier: Option<Address>) -> String {
-    match verifier {
-        None => deploy::NO_VERIFIER.into(),
-        Some(verifier) if book.verifier == Some(verifier) => deploy::UNCHECKED.into(),
-        Some(verifier) => format!("checked by {}", checksummed(verifier)),
-    }
 }
 
 fn presets(format: Format) -> anyhow::Result<()> {
@@ -233,6 +227,7 @@ fn book_sheet(book: &AddressBook) -> Sheet {
         ("task manager", Some(book.task_manager)),
         ("round manager", Some(book.round_manager)),
         ("penalty manager", Some(book.penalty_manager)),
+        ("sketch audit", book.sketch_audit),
         ("timelock", book.timelock),
     ] {
         if let Some(address) = address {

@@ -174,8 +174,10 @@ async fn check_provable(chain: &Chain, spec: &TaskSpec) -> anyhow::Result<()> {
         return Ok(());
     };
     if spec.reward.split == SplitKind::Rank {
-        return Err(usage("this chain pays against proofs, and a split by rank cannot be proven"))
-            .hint("set `reward.split = \"score\"`");
+        return Err(usage(
+            "this chain pays against proofs, and a split by rank cannot be proven",
+        ))
+        .hint("set `reward.split = \"score\"`");
     }
     let most = circuits.iter().map(|c| c.slots).max().unwrap_or_default();
     if spec.cohort.trainers_max > u32::from(most) {

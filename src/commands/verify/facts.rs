@@ -1,11 +1,11 @@
 //! What the chain says of a settled round.
 
 use anyhow::{Context as _, anyhow};
-use convoke_client::{Chain, ResultSubmission, RoundState};
+use convoke_client::{Chain, ResultSubmission};
 use convoke_proofs::statement::Statement;
 use convoke_proofs::submission::{RoundClaim, Submission};
 use convoke_protocol::factors::ChainReveal;
-use convoke_protocol::ids::{Address, BlobHash, Digest, RoundId, TaskId};
+use convoke_protocol::ids::{BlobHash, RoundId, TaskId};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::task::{AggregationSpec, SplitKind, TaskSpec};
 
@@ -26,8 +26,6 @@ pub(crate) struct Facts {
     pub(crate) claim: Option<RoundClaim>,
     /// The validators' scores, as revealed on chain.
     pub(crate) reveals: Vec<ChainReveal>,
-    /// Updates that trainers committed to themselves.
-    pub(crate) own_updates: Vec<(Address, Digest)>,
     /// How the task's creator wants steps taken.
     pub(crate) aggregation: AggregationSpec,
     /// How pay is split, and the decay of the split by rank.
@@ -52,18 +50,15 @@ impl Facts {
             chain.statement(task, round),
             chain.scores(task, round)
         )?;
-        let RoundState { attempt, base, .. } = state;
-        let own_updates = chain.own_updates(task, round, attempt).await?;
         let spec = TaskSpec::parse(&chain.task_file(task).await?)?;
         let claim = Submission::decode(&submission.proof).ok();
         Ok(Self {
             domain: chain.domain(),
             statement: statement_of(&told),
-            base,
+            base: state.base,
             claim: claim.map(|submission| submission.claim),
             submission,
             reveals,
-            own_updates,
             aggregation: spec.aggregation,
             split: (told.split, told.rank_decay_bps),
         })

@@ -25,7 +25,7 @@ use serde_json::json;
 use self::blobs::Blobs;
 use self::deltas::Finding;
 use self::facts::Facts;
-use self::report::{Check, Outcome};
+use self::report::Check;
 use self::step::StepFiles;
 use crate::cli::{self, ChainArgs};
 use crate::failure::Falsified;
@@ -355,11 +355,4 @@ async fn send_evidence(
         ));
     }
     Ok(())
-}
-
-/// Whether a check of this name came out so.
-#[cfg(test)]
-fn outcome_of(checks: &[Check], name: &str) -> Option<Outcome> {
-    let named = checks.iter().find(|check| check.check == name);
-    named.map(|check| check.outcome)
 }

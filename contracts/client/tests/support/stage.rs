@@ -339,13 +339,14 @@ impl<'a> Stage<'a> {
     }
 }
 
-const CLOCK_AND_CHANCE: [&str; 8] = [
+const CLOCK_AND_CHANCE: [&str; 9] = [
     "block_hash",
     "transaction",
     "available_at",
     "active_at",
     "from",
     "deadline",
+    "due",
     "seed",
     "seed_block",
 ];
