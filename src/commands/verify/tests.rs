@@ -340,19 +340,19 @@ fn every_lie_in_a_record_is_named() {
         ("updates", |r| drop(r.dossier.updates.pop())),
         ("updates", |r| r.dossier.updates.swap(0, 1)),
         ("updates", |r| {
-            r.dossier.updates[0].update.header.num_examples += 1
+            r.dossier.updates[0].update.header.num_examples += 1;
         }),
         ("signatures", |r| {
-            r.dossier.updates[0].update.signature = r.dossier.updates[1].update.signature
+            r.dossier.updates[0].update.signature = r.dossier.updates[1].update.signature;
         }),
         ("signatures", |r| {
-            r.dossier.updates[0].claim = r.dossier.updates[1].claim.clone()
+            r.dossier.updates[0].claim = r.dossier.updates[1].claim.clone();
         }),
         ("commitments", |r| {
-            entry(r).sketched.as_mut().unwrap().sketch.0[5] ^= 1
+            entry(r).sketched.as_mut().unwrap().sketch.0[5] ^= 1;
         }),
         ("commitments", |r| {
-            entry(r).sketched.as_mut().unwrap().sums_root = Digest([1; 32])
+            entry(r).sketched.as_mut().unwrap().sums_root = Digest([1; 32]);
         }),
         ("proof's entries", |r| {
             entry(r).claim = None;
@@ -362,7 +362,7 @@ fn every_lie_in_a_record_is_named() {
         ("clipping norm", |r| entry(r).clip_ppm -= 1),
         ("filter", |r| entry(r).alignment += 1),
         ("filter", |r| {
-            entry(r).refusal = Some(Refusal::NoWork { ratio_ppm: 1 })
+            entry(r).refusal = Some(Refusal::NoWork { ratio_ppm: 1 });
         }),
         ("payouts", |r| r.payouts[0].1.0 += 1),
         ("weights", |r| entry(r).weight *= 2),
@@ -388,7 +388,7 @@ fn every_lie_in_a_result_is_named() {
         ("payouts", |f| f.submission.payouts.swap(0, 1)),
         ("factors", |f| f.submission.factors[0] -= 1),
         ("factors", |f| {
-            f.submission.reveals.push(vec![FACTOR_ONE; 5])
+            f.submission.reveals.push(vec![FACTOR_ONE; 5]);
         }),
         ("proof's entries", |f| {
             f.claim.as_mut().unwrap().updates[1].sums_root = Digest([1; 32]);
