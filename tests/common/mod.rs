@@ -22,7 +22,7 @@ use convoke_protocol::factors;
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, Notice, PhaseName, RoundReport};
-use convoke_protocol::task::TaskSpec;
+use convoke_protocol::task::{SplitKind, TaskSpec};
 use convoke_transport::{Endpoint, Limits};
 use serde_json::Value;
 
@@ -87,6 +87,8 @@ pub fn spec(trainers: u32, validators: u32, rounds: u32) -> TaskSpec {
     spec.training.steps_max = Some(8);
     spec.cohort.trainers_min = trainers;
     spec.cohort.validators_min = validators;
+    // Room of the smallest circuit.
+    spec.cohort.trainers_max = 16;
     spec.timing.grace_s = 20;
     spec.timing.progress_timeout_s = 60;
     spec.timing.score_timeout_s = 60;
@@ -123,7 +125,11 @@ impl World {
         let creator = wallet(1);
         let options = DeployOptions {
             unbonding_seconds: 60,
-            proofs: ProofCheck::Keys(vec![proof_key()]),
+            proofs: match spec.reward.split {
+                SplitKind::Score => ProofCheck::Keys(vec![proof_key()]),
+                // It cannot be proven.
+                SplitKind::Rank => ProofCheck::Unchecked,
+            },
             ..DeployOptions::new(Amount(u128::from(u64::MAX)))
         };
         let book = Chain::deploy(&url, &creator, &options).await.unwrap();

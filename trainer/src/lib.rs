@@ -5,6 +5,7 @@
 //! trains nor signs twice for one round. The data never leaves this crate's process.
 
 mod error;
+mod work;
 
 pub mod record;
 pub mod service;

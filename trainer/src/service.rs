@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use convoke_client::AddressBook;
-use convoke_models::{Dataset, DeviceChoice, ModelError, Part, StepReport, Trained, limit_threads};
+use convoke_models::{Dataset, DeviceChoice, ModelError, Part, Trained, limit_threads};
 use convoke_node::claims::claim_pay;
-use convoke_node::link::LinkHandle;
 use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
-use convoke_transport::{BlobStore, Endpoint, Limits, TransportError};
+use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +21,7 @@ use crate::error::TrainerError;
 use crate::record::Record;
 use crate::sketching::{self, Question};
 use crate::training::Workbench;
-
-/// The aggregator hears of progress no more often than this.
-const REPORT_EVERY: Duration = Duration::from_millis(500);
-
-/// Largest checkpoint that is fetched, in bytes.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
+use crate::work::Work;
 
 /// What a trainer is started with.
 #[derive(Debug)]
@@ -487,63 +480,5 @@ impl Trainer {
 
     fn tell(&self, event: TrainerEvent) {
         (self.listener)(event);
-    }
-}
-
-/// One round's work, apart from the conversation.
-struct Work {
-    round: RoundId,
-    base: BlobHash,
-    blobs: BlobStore,
-    bench: Arc<Workbench>,
-    handle: LinkHandle,
-    listener: Listener,
-    stop: Arc<AtomicBool>,
-}
-
-impl Work {
-    async fn perform(self) -> Result<Trained, TrainerError> {
-        if !self.blobs.contains(&self.base) {
-            let connection = self
-                .handle
-                .connection()
-                .await
-                .ok_or(TransportError::Closed)?;
-            connection
-                .fetch_blob(&self.base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
-                .await?;
-        }
-        let checkpoint = self.blobs.read(&self.base)?;
-        let (reports, mut heard) = mpsc::channel::<StepReport>(64);
-        let (round, bench, stop) = (self.round, self.bench, self.stop);
-        let thread = tokio::task::spawn_blocking(move || {
-            let mut report = |step: &StepReport| {
-                // A report lost because nobody listens in time is no loss.
-                let _ = reports.try_send(*step);
-            };
-            bench.train(round, &checkpoint, &stop, &mut report)
-        });
-        let mut reported = tokio::time::Instant::now();
-        while let Some(StepReport {
-            step, steps, loss, ..
-        }) = heard.recv().await
-        {
-            (self.listener)(TrainerEvent::Training {
-                round,
-                step,
-                steps,
-                loss,
-            });
-            if reported.elapsed() >= REPORT_EVERY || step == steps {
-                reported = tokio::time::Instant::now();
-                self.handle
-                    .send(&NodeMessage::Progress { round, step, steps })
-                    .await;
-            }
-        }
-        let trained = thread
-            .await
-            .map_err(|error| TrainerError::Thread(error.to_string()))?;
-        Ok(trained?)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convoke_client::{Chain, ProofCircuit, ProofCircuits};
+use convoke_client::{Chain, ProofCircuit, ProofCircuits, VerifierKey};
 use convoke_proofs::error::ProofError;
 use convoke_proofs::keys::{Circuit, Keys};
 use convoke_proofs::settle::{CheckedSketch, Round, Settled, Update};
@@ -61,13 +61,25 @@ impl Prover {
             });
         };
         circuits.truncate(largest + 1);
-        let load = move || {
-            let keys = circuits.iter().map(|c| Ok((c.slots, load(&folder, c)?)));
-            keys.collect::<Result<Arc<[_]>, AggregatorError>>()
-        };
-        let keys = tokio::task::spawn_blocking(load).await;
-        let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;
-        Ok(Self::Circuits(keys))
+        let mut loaded = Vec::new();
+        for circuit in circuits {
+            let of = folder.clone();
+            let keys = tokio::task::spawn_blocking(move || load(&of, &circuit)).await;
+            let keys = keys.map_err(|error| AggregatorError::Job(error.to_string()))??;
+            let ours = VerifierKey {
+                slots: circuit.slots,
+                circuit: circuit.circuit,
+                words: keys.verifying().words(),
+            };
+            if !chain.has_key(circuit.address, &ours).await? {
+                let reason = "those there are of another set-up; copy the ones that the contracts \
+                              were deployed with";
+                return Err(no_keys(&folder, &circuit, reason.into()));
+            }
+            tracing::info!(slots = circuit.slots, circuit = %circuit.circuit, "proving keys loaded");
+            loaded.push((circuit.slots, keys));
+        }
+        Ok(Self::Circuits(loaded.into()))
     }
 
     /// Proves a round that ends as `record` says; an empty proof if none is wanted. Seconds of all
@@ -103,28 +115,28 @@ impl Prover {
     }
 }
 
-/// The keys that a circuit on chain was deployed with, by its hash. Those of another set-up of the
-/// same circuit are only found out when the chain refuses their proofs.
-fn load(folder: &Path, circuit: &ProofCircuit) -> Result<Keys, AggregatorError> {
-    let (slots, hash) = (circuit.slots, circuit.circuit);
-    let missing = |reason: String| AggregatorError::NoKeys {
+fn no_keys(folder: &Path, circuit: &ProofCircuit, reason: String) -> AggregatorError {
+    AggregatorError::NoKeys {
         folder: folder.to_owned(),
-        slots,
-        circuit: hash,
+        slots: circuit.slots,
+        circuit: circuit.circuit,
         reason,
-    };
-    let size = Size::fitting(usize::from(slots))?;
-    if *Circuit::of(size)?.hash() != hash.0 {
+    }
+}
+
+/// Keys of a circuit on chain.
+fn load(folder: &Path, circuit: &ProofCircuit) -> Result<Keys, AggregatorError> {
+    let missing = |reason: String| no_keys(folder, circuit, reason);
+    let size = Size::fitting(usize::from(circuit.slots))?;
+    if *Circuit::of(size)?.hash() != circuit.circuit.0 {
         let reason = "this program's circuit is another; use the version that the contracts were \
                       deployed with";
         return Err(missing(reason.into()));
     }
     let keys = Keys::open(folder, size, &()).map_err(|error| missing(error.to_string()))?;
-    let keys = keys.ok_or_else(|| {
-        missing("copy them from where the contracts were deployed, or name their folder with --proof-keys".into())
-    })?;
-    tracing::info!(slots, circuit = %hash, "proving keys loaded");
-    Ok(keys)
+    let reason = "copy them from where the contracts were deployed, or name their folder with \
+                  --proof-keys";
+    keys.ok_or_else(|| missing(reason.into()))
 }
 
 fn round_of(

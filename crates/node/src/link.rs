@@ -29,6 +29,8 @@ pub struct LinkConfig {
 }
 
 /// What comes over the link.
+// They are handled one by one.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum LinkEvent {
     /// Connected, and welcome.

@@ -61,6 +61,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use convoke_protocol::sketch::SKETCH_LEN;
 
     fn sums(first: &[i64]) -> Sums {
         let mut sums = Sums::ZERO;

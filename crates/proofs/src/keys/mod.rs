@@ -50,7 +50,7 @@ impl Keys {
     /// **Insecure: for development and tests**, see [`Origin::Development`]. In production the
     /// keys come from a ceremony.
     ///
-    /// Some 10 to 20 s for 64 trainers on two cores.
+    /// Some 30 s for 64 trainers on two busy cores.
     ///
     /// # Errors
     /// [`ProofError::Synthesis`], which would be a bug of ours.

@@ -134,8 +134,8 @@ fn extremes_of_the_largest_cohort_do_not_overflow() {
         let full = [end; SKETCH_LEN];
         let mut half = full;
         half[..SKETCH_LEN / 2].fill(if end > 0 { i8::MIN } else { i8::MAX });
-        let opposite = full.map(|v| v.saturating_neg());
-        let pattern = [full, opposite, half, half.map(|v| v.saturating_neg())];
+        let opposite = full.map(i8::saturating_neg);
+        let pattern = [full, opposite, half, half.map(i8::saturating_neg)];
         let crowd: Vec<Sketch> = pattern.into_iter().cycle().take(256).collect();
         // One against 255: the largest distance from the mean.
         let mut alone = vec![full; 256];

@@ -106,7 +106,8 @@ enum Phase {
     Failed(ended::Failed),
 }
 
-/// Where a phase leads.
+/// Where a phase leads. There is one at a time.
+#[allow(clippy::large_enum_variant)]
 enum Next {
     Phase(Phase),
     /// The chain has opened the round for this cohort.

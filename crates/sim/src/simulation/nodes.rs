@@ -18,7 +18,8 @@ use crate::adversaries::{Adversary, Persona};
 /// Blobs by name: what the aggregator serves to everybody.
 pub(super) type Blobs = BTreeMap<BlobHash, Vec<f32>>;
 
-/// What a node sends.
+/// What a node sends. Few are under way at once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub(super) enum Parcel {
     Message(NodeMessage),
