@@ -14,11 +14,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1_000;
 
+/// Names the folder with the keys for proofs.
+const FOLDER_VARIABLE: &str = "CONVOKE_PROOF_KEYS";
+
 /// Where the keys for proofs are.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ProofKeyArgs {
     /// Folder with the keys for proofs [default: convoke/proofs in the user's data folder]
-    #[arg(long, value_name = "DIR", env = "CONVOKE_PROOF_KEYS")]
+    #[arg(long, value_name = "DIR", env = FOLDER_VARIABLE)]
     proof_keys: Option<PathBuf>,
 }
 
@@ -32,8 +35,12 @@ impl ProofKeyArgs {
     }
 }
 
-/// `convoke/proofs` in the user's data folder.
+/// The folder where it is not asked for: that of the environment, else `convoke/proofs` in the
+/// user's data folder.
 pub(crate) fn default_folder() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        return Ok(folder.into());
+    }
     let data = dirs::data_dir().context("there is no home folder; name one with --proof-keys")?;
     Ok(data.join("convoke").join("proofs"))
 }

@@ -158,10 +158,10 @@ mod tests {
         /// What was measured never counts as under-declared, however it was rounded.
         #[test]
         fn a_measured_norm_is_not_under_declared(
-            values in prop::collection::vec(any::<f32>(), 1..300),
+            // The norm of so many must be a number.
+            values in prop::collection::vec(any::<f32>().prop_map(|v| v / 64.0), 1..300),
             clip in a_norm(),
         ) {
-            prop_assume!(values.iter().all(|v| v.is_finite() && v.abs() < 1e37));
             let norm = crate::inspect::measure(&values[..]).unwrap().unwrap().norm;
             let seed = convoke_protocol::ids::Digest([1; 32]);
             let sums = crate::projection::project(&values[..], &seed, clip).unwrap();

@@ -264,6 +264,8 @@ async fn start_nodes(
     ]);
     line.extend(common(&cast.aggregator));
     line.extend(["--initial".into(), initial.into()]);
+    let keys = proof_keys::default_folder()?;
+    line.extend(["--proof-keys".into(), keys.into()]);
     let aggregator = processes
         .start_listening(&cast.aggregator.name, line)
         .await?;

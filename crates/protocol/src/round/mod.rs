@@ -19,6 +19,7 @@
 //! so a driver that logs every event before it carries out the effects can be killed at any
 //! moment, replay its log, and go on. A refused event changes nothing.
 
+mod blobs;
 mod commit;
 mod effect;
 mod ended;
@@ -46,7 +47,6 @@ use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
 use crate::record::Dossier;
 use crate::task::TaskSpec;
-use crate::update::UpdateHeader;
 
 /// Reports that are kept take at most so many bytes together, so that a welcome with all of
 /// them fits a message.
@@ -314,51 +314,6 @@ impl Run {
             Phase::Finished(finished) => finished.is_closed(),
             Phase::Failed(_) => true,
             _ => false,
-        }
-    }
-
-    /// Whether `delta` is what `trainer` may send now.
-    #[must_use]
-    pub fn expects_delta(&self, trainer: Address, delta: &BlobHash) -> bool {
-        matches!(&self.phase, Phase::Train(train) if train.expects(trainer, delta))
-    }
-
-    /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
-    /// checkpoints, the server optimizer's states and the records.
-    pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
-        let of_round = |report: &RoundReport| {
-            let checkpoints = [report.base, report.checkpoint];
-            let others = [report.state, report.record];
-            checkpoints.into_iter().chain(others.into_iter().flatten())
-        };
-        let known = self.history.iter().flat_map(of_round);
-        known.chain([self.setup.initial, self.base])
-    }
-
-    /// Deltas that validators may read: the candidates under validation.
-    pub fn candidates(&self) -> impl Iterator<Item = BlobHash> + '_ {
-        let candidates = match &self.phase {
-            Phase::Validate(validate) => validate.candidates(),
-            _ => &[],
-        };
-        candidates.iter().map(|candidate| candidate.delta)
-    }
-
-    /// Deltas that were announced and have not arrived, by trainer.
-    pub fn awaited_deltas(&self) -> impl Iterator<Item = (Address, BlobHash)> + '_ {
-        let train = match &self.phase {
-            Phase::Train(train) => Some(train),
-            _ => None,
-        };
-        train.into_iter().flat_map(train::Train::awaited)
-    }
-
-    /// The header that `trainer` announced in the round under way.
-    #[must_use]
-    pub fn announced(&self, trainer: Address) -> Option<&UpdateHeader> {
-        match &self.phase {
-            Phase::Train(train) => train.announced(trainer),
-            _ => None,
         }
     }
 
