@@ -11,7 +11,6 @@ use convoke_protocol::update::UpdateHeader;
 use crate::abi::sketch_audit::{IPenaltyManagerTypes, ISketchAuditTypes, SketchAudit};
 use crate::abi::{digest, ours, word};
 use crate::audit_types::{AuditDemand, AuditEntry, AuditLeaf, AuditPart, Opened, SketchOpening};
-use crate::penalties::once;
 use crate::round_types::payout_bytes;
 use crate::sending::event;
 use crate::{Chain, ChainError};
@@ -47,10 +46,10 @@ impl Chain {
             opening: opening_of(opening),
         };
         let audit = self.audit()?;
-        once(self.link().send(audit, &call).await)?
-            .map(|receipt| event::<SketchAudit::ClaimPunished>(&receipt, audit))
-            .transpose()
-            .map(|event| event.map(|event| Amount(event.taken)))
+        self.punish(audit, &call, |event: SketchAudit::ClaimPunished| {
+            event.taken
+        })
+        .await
     }
 
     /// Punishes an aggregator whose result says something false of an update's sketch; the wallet
@@ -67,7 +66,7 @@ impl Chain {
         header: &UpdateHeader,
         opening: &SketchOpening,
     ) -> Result<Option<Amount>, ChainError> {
-        self.punish(&SketchAudit::punishEntryCall {
+        self.punish_aggregator(&SketchAudit::punishEntryCall {
             place: place_of(entry),
             header: header_of(header),
             opening: opening_of(opening),
@@ -86,7 +85,7 @@ impl Chain {
         leaves: [&AuditLeaf; 2],
     ) -> Result<Option<Amount>, ChainError> {
         let [one, other] = leaves.map(leaf_of);
-        self.punish(&SketchAudit::punishCountsCall {
+        self.punish_aggregator(&SketchAudit::punishCountsCall {
             place: place_of(entry),
             header: header_of(header),
             one,
@@ -243,12 +242,10 @@ impl Chain {
         self.book().sketch_audit.ok_or(ChainError::NoAudit)
     }
 
-    async fn punish<C: SolCall>(&self, call: &C) -> Result<Option<Amount>, ChainError> {
+    async fn punish_aggregator<C: SolCall>(&self, call: &C) -> Result<Option<Amount>, ChainError> {
         let audit = self.audit()?;
-        once(self.link().send(audit, call).await)?
-            .map(|receipt| event::<SketchAudit::EntryPunished>(&receipt, audit))
-            .transpose()
-            .map(|event| event.map(|event| Amount(event.taken)))
+        self.punish(audit, call, |event: SketchAudit::EntryPunished| event.taken)
+            .await
     }
 
     async fn demand<C: SolCall>(&self, call: &C) -> Result<u64, ChainError> {

@@ -1,8 +1,9 @@
 //! Hard penalties, on evidence that the contract checks itself.
 
 use alloy::primitives::{Bytes, U256};
+use alloy::sol_types::{SolCall, SolEvent};
 use convoke_protocol::factors::{self, SignedReveal};
-use convoke_protocol::ids::{Amount, RoundId, TaskId};
+use convoke_protocol::ids::{Address, Amount, RoundId, TaskId};
 use convoke_protocol::update::SignedUpdate;
 
 use crate::abi::penalty_manager::{IPenaltyManagerTypes, PenaltyManager};
@@ -30,10 +31,12 @@ impl Chain {
             secondSignature: Bytes::copy_from_slice(&second.signature.0),
         };
         let manager = self.book().penalty_manager;
-        once(self.link().send(manager, &call).await)?
-            .map(|receipt| event::<PenaltyManager::EquivocationPunished>(&receipt, manager))
-            .transpose()
-            .map(|event| event.map(|event| Amount(event.taken)))
+        self.punish(
+            manager,
+            &call,
+            |event: PenaltyManager::EquivocationPunished| event.taken,
+        )
+        .await
     }
 
     /// Punishes a validator that signed a reveal which contradicts its commitment; the wallet is
@@ -60,19 +63,27 @@ impl Chain {
             signature: Bytes::copy_from_slice(&reveal.signature.0),
         };
         let manager = self.book().penalty_manager;
-        once(self.link().send(manager, &call).await)?
-            .map(|receipt| event::<PenaltyManager::ContradictionPunished>(&receipt, manager))
-            .transpose()
-            .map(|event| event.map(|event| Amount(event.taken)))
+        self.punish(
+            manager,
+            &call,
+            |event: PenaltyManager::ContradictionPunished| event.taken,
+        )
+        .await
     }
-}
 
-/// `None` for a fault that was punished before.
-pub(crate) fn once<T>(outcome: Result<T, ChainError>) -> Result<Option<T>, ChainError> {
-    match outcome {
-        Ok(receipt) => Ok(Some(receipt)),
-        Err(error) if error.revert_name() == Some("AlreadyPunished") => Ok(None),
-        Err(error) => Err(error),
+    /// Sends evidence to a contract. What was taken by the event that tells it, or `None` for a
+    /// fault that was punished before.
+    pub(crate) async fn punish<C: SolCall, E: SolEvent>(
+        &self,
+        contract: Address,
+        evidence: &C,
+        taken: fn(E) -> u128,
+    ) -> Result<Option<Amount>, ChainError> {
+        match self.link().send(contract, evidence).await {
+            Ok(receipt) => event(&receipt, contract).map(|event| Some(Amount(taken(event)))),
+            Err(error) if error.revert_name() == Some("AlreadyPunished") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ fn ceremony(size: Size, rng: &mut StdRng) {
     took("save");
     let transcript = Transcript::load(&path, size).unwrap();
     took("load");
-    let keys = transcript.finish(&()).unwrap();
+    let (keys, _) = transcript.finish(&()).unwrap();
     took("verify");
     let round = full_round(size, rng);
     let settled = round.prove(&keys, rng).unwrap();

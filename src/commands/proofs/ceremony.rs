@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use convoke_proofs::ceremony::{Phase, Receipt, Transcript};
-use convoke_proofs::keys::Keys;
 use convoke_proofs::size::Size;
 use convoke_protocol::ids::Digest;
 use rand::TryRngCore as _;
@@ -144,8 +143,7 @@ pub(super) fn import(args: &ImportArgs, format: Format) -> anyhow::Result<()> {
     let folder = args.keys.folder()?;
     let transcript = load(&args.file, args.trainers)?;
     let bar = Bar::new();
-    let receipts = transcript.verify(&bar)?;
-    let keys: Keys = transcript.finish(&bar)?;
+    let (keys, receipts) = transcript.finish(&bar)?;
     drop(bar);
     let path = keys.save(&folder)?;
     let value = json!({

@@ -75,9 +75,10 @@ pub(crate) async fn run(args: VerifyArgs, format: Format) -> anyhow::Result<()> 
     let facts = Facts::gather(&chain, args.task, round).await?;
     let aggregator = args.aggregator.clone();
     let blobs = Blobs::open(&chain, args.task, aggregator, args.deltas.clone()).await?;
+    let circuits = chain.proof_circuits().await?;
     let mut checks = vec![
-        proof_on_chain(&chain, &facts).await?,
-        proof_here(&chain, &facts, &args.keys).await?,
+        proof_on_chain(&chain, &facts, &circuits).await?,
+        proof_here(&chain, &facts, &circuits, &args.keys).await?,
     ];
     let mut findings = Vec::new();
     match read_record(&args, &facts, &blobs).await {
@@ -131,9 +132,13 @@ fn print(
     })
 }
 
-async fn proof_on_chain(chain: &Chain, facts: &Facts) -> anyhow::Result<Check> {
+async fn proof_on_chain(
+    chain: &Chain,
+    facts: &Facts,
+    circuits: &ProofCircuits,
+) -> anyhow::Result<Check> {
     const NAME: &str = "proof (chain)";
-    if let ProofCircuits::Unchecked { .. } = chain.proof_circuits().await? {
+    if let ProofCircuits::Unchecked { .. } = circuits {
         let why = "this chain pays without proofs: it is for tests only";
         return Ok(Check::not_checkable(NAME, why));
     }
@@ -146,10 +151,15 @@ async fn proof_on_chain(chain: &Chain, facts: &Facts) -> anyhow::Result<Check> {
 }
 
 /// Again, without the chain's own arithmetic, if the key on chain is one that is here.
-async fn proof_here(chain: &Chain, facts: &Facts, keys: &ProofKeyArgs) -> anyhow::Result<Check> {
+async fn proof_here(
+    chain: &Chain,
+    facts: &Facts,
+    circuits: &ProofCircuits,
+    keys: &ProofKeyArgs,
+) -> anyhow::Result<Check> {
     const NAME: &str = "proof (here)";
     let not = |why: &str| Ok(Check::not_checkable(NAME, why));
-    let ProofCircuits::Circuits { circuits, .. } = chain.proof_circuits().await? else {
+    let ProofCircuits::Circuits { circuits, .. } = circuits else {
         return not("the chain names no circuit");
     };
     let fitting = circuits.iter().find(|c| c.slots >= facts.statement.updates);

@@ -173,18 +173,21 @@ impl Transcript {
         check::transcript(self, progress)
     }
 
-    /// Verifies the transcript and takes the keys out of it.
+    /// Verifies the transcript and takes the keys out of it, with the receipts of all contributions.
     ///
     /// # Errors
     /// Those of [`Self::verify`], and [`CeremonyError::NobodyContributed`].
-    pub fn finish(self, progress: &dyn Progress) -> Result<Keys, CeremonyError> {
-        self.verify(progress)?;
+    pub fn finish(self, progress: &dyn Progress) -> Result<(Keys, Vec<Receipt>), CeremonyError> {
+        let receipts = self.verify(progress)?;
         match self.second {
-            Some(second) if !second.contributions.is_empty() => Ok(Keys {
-                circuit: self.circuit,
-                origin: Origin::Ceremony,
-                proving: second.key,
-            }),
+            Some(second) if !second.contributions.is_empty() => {
+                let keys = Keys {
+                    circuit: self.circuit,
+                    origin: Origin::Ceremony,
+                    proving: second.key,
+                };
+                Ok((keys, receipts))
+            }
             _ => Err(CeremonyError::NobodyContributed(Phase::Key)),
         }
     }

@@ -88,7 +88,7 @@ fn proofs_of_ceremony_keys_verify() {
     let (transcript, receipts) = held();
     assert_eq!(transcript.verify(&()).unwrap(), receipts);
     assert_eq!(transcript.phase(), Phase::Key);
-    let keys = transcript.finish(&()).unwrap();
+    let (keys, _) = transcript.finish(&()).unwrap();
     assert_eq!(keys.origin(), Origin::Ceremony);
     assert!(holds(&keys, POWER));
 }
