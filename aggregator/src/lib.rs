@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod error;
 pub mod filter;
+pub mod kernels;
 pub mod rules;
 pub mod server_optimizer;
 pub mod service;

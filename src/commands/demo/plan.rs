@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use convoke_aggregator::rules;
 use convoke_protocol::ids::Amount;
 use convoke_protocol::task::{
-    AggregationSpec, CohortSpec, ModelSpec, ProofMode, RewardSpec, StakeSpec, TaskSpec, TimingSpec,
-    TrainingSpec,
+    AggregationSpec, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec, ProofMode,
+    RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
 };
 
 use super::DemoArgs;
@@ -123,6 +123,8 @@ impl Plan {
                 rule: self.rule.clone(),
                 ..AggregationSpec::default()
             },
+            compression: CompressionSpec::default(),
+            contribution: ContributionSpec::default(),
             cohort: CohortSpec {
                 trainers_min: self.trainers,
                 trainers_max: self.trainers,

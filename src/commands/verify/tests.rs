@@ -146,6 +146,7 @@ impl World {
                 server_lr: 0.7,
                 server_momentum: momentum,
                 num_examples_max: 1_000,
+                ..AggregationSpec::default()
             },
             split: (SplitKind::Score, 0),
         };

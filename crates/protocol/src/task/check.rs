@@ -1,8 +1,8 @@
 //! The ranges of a task file's values.
 
 use super::{
-    AggregationSpec, BPS, CohortSpec, ModelSpec, RewardSpec, StakeSpec, TaskFileError, TaskSpec,
-    TimingSpec, TrainingSpec,
+    BPS, CohortSpec, ModelSpec, RewardSpec, StakeSpec, TaskFileError, TaskSpec, TimingSpec,
+    TrainingSpec,
 };
 
 impl TaskSpec {
@@ -27,6 +27,8 @@ impl TaskSpec {
         self.model.check()?;
         self.training.check()?;
         self.aggregation.check()?;
+        self.compression.check()?;
+        self.contribution.check()?;
         self.cohort.check()?;
         self.timing.check()?;
         self.reward.check()?;
@@ -97,36 +99,16 @@ impl TrainingSpec {
             &self.client_optimizer,
             &["sgd", "adamw"],
             "\"sgd\", \"adamw\"",
-        )
-    }
-}
-
-impl AggregationSpec {
-    fn check(&self) -> Result<(), TaskFileError> {
-        within(
-            "aggregation.rule (its length)",
-            self.rule.len(),
-            1..=32,
-            "a rule's name",
         )?;
-        within(
-            "aggregation.server_lr",
-            self.server_lr,
-            1e-9..=10.0,
-            "above 0, at most 10",
-        )?;
-        within(
-            "aggregation.server_momentum",
-            self.server_momentum,
-            0.0..=0.999,
-            "0 to 0.999",
-        )?;
-        within(
-            "aggregation.num_examples_max",
-            self.num_examples_max,
-            1..=1_000_000_000,
-            "1 to 1000000000",
-        )
+        let plain = self.client_optimizer == "sgd" && self.momentum == 0.0;
+        if self.control_variates && !plain {
+            return Err(TaskFileError::Range {
+                field: "training.control_variates",
+                got: "true".into(),
+                allowed: "false, or client_optimizer = \"sgd\" with momentum = 0",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -244,7 +226,7 @@ impl StakeSpec {
     }
 }
 
-fn within<T: Copy + PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     field: &'static str,
     got: T,
     range: std::ops::RangeInclusive<T>,

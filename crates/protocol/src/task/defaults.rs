@@ -1,6 +1,6 @@
 //! What a task file need not say.
 
-use super::{AggregationSpec, CohortSpec, RewardSpec, StakeSpec, TimingSpec, TrainingSpec};
+use super::{CohortSpec, RewardSpec, StakeSpec, TimingSpec, TrainingSpec};
 use crate::ids::Amount;
 use crate::split::SplitKind;
 use crate::task::ProofMode;
@@ -17,17 +17,7 @@ impl Default for TrainingSpec {
             logit_calibration: true,
             momentum: 0.9,
             weight_decay: 0.0,
-        }
-    }
-}
-
-impl Default for AggregationSpec {
-    fn default() -> Self {
-        Self {
-            rule: "fedavg".into(),
-            server_lr: 1.0,
-            server_momentum: 0.0,
-            num_examples_max: 10_000,
+            control_variates: false,
         }
     }
 }

@@ -4,11 +4,17 @@
 //! the task's number to learn model, hyper-parameters, windows and pay. Every field has a
 //! default except name and model; `convoke task create` fills in the initial checkpoint.
 
+mod aggregation;
 mod check;
+mod compression;
+mod contribution;
 mod defaults;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::aggregation::{AggregationMode, AggregationSpec, ServerOptimizerKind};
+pub use self::compression::{CodecKind, CompressionSpec};
+pub use self::contribution::{ContributionSpec, ScoreMethod};
 use crate::ids::{Amount, BlobHash};
 pub use crate::split::SplitKind;
 
@@ -68,6 +74,12 @@ pub struct TaskSpec {
     /// `[aggregation]`: how updates become a step.
     #[serde(default)]
     pub aggregation: AggregationSpec,
+    /// `[compression]`: how deltas and checkpoints travel.
+    #[serde(default)]
+    pub compression: CompressionSpec,
+    /// `[contribution]`: what validators measure of each update.
+    #[serde(default)]
+    pub contribution: ContributionSpec,
     /// `[cohort]`: who takes part.
     #[serde(default)]
     pub cohort: CohortSpec,
@@ -123,20 +135,9 @@ pub struct TrainingSpec {
     pub momentum: f64,
     /// Weight decay, 0 to 1.
     pub weight_decay: f64,
-}
-
-/// `[aggregation]`: the rule and the server optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AggregationSpec {
-    /// `"fedavg"`, `"coordinate_median"` or `"trimmed_mean"`; the aggregator knows the names.
-    pub rule: String,
-    /// Server learning rate, above 0, at most 10.
-    pub server_lr: f64,
-    /// Server momentum, 0 to 0.999.
-    pub server_momentum: f64,
-    /// A claim of more examples than this counts as this many, 1 to 10^9.
-    pub num_examples_max: u64,
+    /// Control variates against the drift of skewed data (SCAFFOLD, Karimireddy et al. 2020,
+    /// arXiv:1910.06378); with `sgd` without momentum only.
+    pub control_variates: bool,
 }
 
 /// `[cohort]`: numbers of participants.
@@ -343,6 +344,27 @@ mod tests {
             (
                 "[cohort]\ntrainers_min = 5\ntrainers_max = 4\n",
                 "cohort.trainers_max",
+            ),
+            (
+                "[training]\nmomentum = 0.5\ncontrol_variates = true\n",
+                "training.control_variates",
+            ),
+            (
+                "[aggregation]\nattackers_bps = 5000\n",
+                "aggregation.attackers_bps",
+            ),
+            (
+                "[aggregation]\nserver_tau = 0.0\n",
+                "aggregation.server_tau",
+            ),
+            (
+                "[aggregation]\nbuffer_size = 0\n",
+                "aggregation.buffer_size",
+            ),
+            ("[compression]\nkeep_ppm = 99\n", "compression.keep_ppm"),
+            (
+                "[contribution]\nevaluations_max = 0\n",
+                "contribution.evaluations_max",
             ),
             ("[timing]\ngrace_s = 0\n", "timing.grace_s"),
             (

@@ -1,0 +1,56 @@
+//! `[contribution]`: what validators measure of each update.
+
+use serde::{Deserialize, Serialize};
+
+use super::TaskFileError;
+use super::check::within;
+
+/// `[contribution]`: the method by which validators find the factor that an update is paid by, on
+/// top of its proven alignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContributionSpec {
+    /// `"direction"`, `"alignment"`, `"gain"`, `"leave_one_out"`, `"tmc_shapley"` or
+    /// `"gtg_shapley"`.
+    pub method: ScoreMethod,
+    /// A validator evaluates at most so many coalitions in a round, 1 to 1,000,000.
+    pub evaluations_max: u32,
+}
+
+/// What an update's factor is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoreMethod {
+    /// Its cosine with the validator's own step on held-out data.
+    Direction,
+    /// Nothing but its agreement with the other updates, which is proven.
+    Alignment,
+    /// What it alone takes off the held-out loss.
+    Gain,
+    /// What the held-out loss loses without it.
+    LeaveOneOut,
+    /// Its Shapley value by truncated Monte-Carlo sampling.
+    TmcShapley,
+    /// Its Shapley value by guided truncation.
+    GtgShapley,
+}
+
+impl Default for ContributionSpec {
+    fn default() -> Self {
+        Self {
+            method: ScoreMethod::Direction,
+            evaluations_max: 1_000,
+        }
+    }
+}
+
+impl ContributionSpec {
+    pub(super) fn check(&self) -> Result<(), TaskFileError> {
+        within(
+            "contribution.evaluations_max",
+            self.evaluations_max,
+            1..=1_000_000,
+            "1 to 1000000",
+        )
+    }
+}
