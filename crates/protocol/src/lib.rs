@@ -6,7 +6,7 @@
 //! under real QUIC and under a virtual clock, and anyone can recompute what an aggregator did.
 
 pub mod abi;
-
+pub mod assignment;
 pub mod codec;
 pub mod cohort;
 pub mod factors;

@@ -192,7 +192,8 @@ pub struct Candidate {
     pub delta: BlobHash,
     /// Its length in bytes.
     pub delta_bytes: u64,
-    /// Examples claimed, capped by the task; the weight of the average.
+    /// Its weight in the average: examples claimed, capped by the task and, in a buffered task,
+    /// discounted: [`crate::task::AggregationSpec::weight`].
     pub num_examples: u64,
     /// The delta is scaled by this many millionths, so that no norm exceeds the median norm.
     pub clip_ppm: u32,
@@ -363,7 +364,8 @@ pub struct RoundReport {
     pub kept: Vec<Kept>,
     /// Updates that are not, and why.
     pub refused: Vec<(Address, Refusal)>,
-    /// Members of the cohort that sent nothing in time.
+    /// Members of the cohort that sent nothing in time; in a buffered task those of them that
+    /// were not at work either.
     pub absent: Vec<Address>,
     /// Validators that revealed.
     pub validators: Vec<Address>,
@@ -374,7 +376,7 @@ pub struct RoundReport {
 pub struct Kept {
     /// Whose.
     pub trainer: Address,
-    /// Its weight, in examples.
+    /// Its weight, as [`Candidate::num_examples`].
     pub num_examples: u64,
     /// Agreement with the other kept updates.
     pub alignment: u64,

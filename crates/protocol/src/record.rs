@@ -42,7 +42,8 @@ pub struct RecordedUpdate {
     pub clip_ppm: u32,
     /// Its score; 0 unless the filter kept it.
     pub alignment: u64,
-    /// Its weight in the average, in examples; 0 if it is not part of it.
+    /// Its weight in the average, [`crate::task::AggregationSpec::weight`]; 0 if it is not part
+    /// of it.
     pub weight: u64,
     /// Why the filter or the check before it refused the update.
     pub refusal: Option<Refusal>,

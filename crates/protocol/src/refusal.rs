@@ -9,7 +9,8 @@ use crate::sketch::Norm;
 /// The reason, with what was found and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// Trained from another checkpoint than the round's.
+    /// Trained from another checkpoint than the round's; in a buffered task from one that lies too
+    /// far back, or that the trainer has had an update from.
     #[error("stale: based on checkpoint {got}, the round starts from {expected}")]
     Stale {
         /// The base in the header.

@@ -22,8 +22,14 @@ pub(crate) fn round_events(data: &[u8]) {
 pub(crate) fn play(data: &[u8]) -> World {
     let validators = data.first().map_or(1, |byte| byte % 3);
     let rounds = data.get(1).map_or(1, |byte| 1 + u32::from(byte % 8));
+    let mode = match data.first() {
+        Some(byte) if byte & 64 != 0 => {
+            "[aggregation]\nmode = \"buffered\"\nbuffer_size = 2\nstaleness_max = 2"
+        }
+        _ => "",
+    };
     let cohort = format!(
-        "trainers_min = 3\ntrainers_max = 4\nvalidators_min = {validators}\nupdates_min = 2"
+        "trainers_min = 3\ntrainers_max = 4\nvalidators_min = {validators}\nupdates_min = 2\n{mode}"
     );
     let mut world = World::new(spec(rounds, &cohort));
     for step in data.chunks_exact(2).take(EVENTS_MAX) {
@@ -55,6 +61,7 @@ fn act(world: &mut World, what: u8, how: u8) {
             step: u32::from(how),
             steps: 9,
         })),
+        25 if how >= 64 => stale_update(world, how),
         25 => drop(world.announce(how, 1)),
         26 => corrupt_update(world, how),
         27 => drop(world.feed(Event::DeltaRefused {
@@ -104,6 +111,16 @@ fn wrong_sketch(world: &mut World, how: u8) {
         _ => claim.update = Digest([how; 32]),
     }
     let _ = world.feed_claim(how, claim);
+}
+
+fn stale_update(world: &mut World, how: u8) {
+    let Some(header) = world.stale_header(how, usize::from(how / 64)) else {
+        return;
+    };
+    let (trainer, delta) = (world.trainer(how), header.delta);
+    let update = world.sign(how, header);
+    let _ = world.feed(Event::UpdateAnnounced(update));
+    let _ = world.feed(Event::DeltaStored { trainer, delta });
 }
 
 fn corrupt_update(world: &mut World, how: u8) {

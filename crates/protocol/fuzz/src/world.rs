@@ -232,6 +232,16 @@ impl World {
         }
     }
 
+    /// An update that begins with the base of so many rounds ago, from 1.
+    pub(crate) fn stale_header(&self, index: u8, back: usize) -> Option<UpdateHeader> {
+        let reports: Vec<_> = self.run.history().collect();
+        let report = reports.get(reports.len().checked_sub(back)?)?;
+        Some(UpdateHeader {
+            base: report.base,
+            ..self.header(index, 3)
+        })
+    }
+
     pub(crate) fn sign(&self, index: u8, header: UpdateHeader) -> SignedUpdate {
         let wallet = &self.wallets[usize::from(index % TRAINERS)];
         header.sign(&self.run.setup().domain, wallet)

@@ -21,7 +21,7 @@ impl Run {
             checkpoints.into_iter().chain(others.into_iter().flatten())
         };
         let known = self.history.iter().flat_map(of_round);
-        known.chain([self.setup.initial, self.base])
+        known.chain([self.setup.initial, self.base()])
     }
 
     /// Deltas that validators may read: the candidates under validation.
@@ -40,6 +40,12 @@ impl Run {
             _ => None,
         };
         train.into_iter().flat_map(train::Train::awaited)
+    }
+
+    /// Deltas of the updates that the latest round to close its training has decided on.
+    pub fn decided_deltas(&self) -> impl Iterator<Item = BlobHash> + '_ {
+        let updates = self.dossier.updates.iter();
+        updates.map(|entry| entry.update.header.delta)
     }
 
     /// The header that `trainer` announced in the round under way.

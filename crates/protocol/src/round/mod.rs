@@ -19,6 +19,7 @@
 //! so a driver that logs every event before it carries out the effects can be killed at any
 //! moment, replay its log, and go on. A refused event changes nothing.
 
+mod bases;
 mod blobs;
 mod commit;
 mod effect;
@@ -45,7 +46,7 @@ use crate::identity::keccak;
 use crate::ids::{Address, Amount, BlobHash, Digest, Millis, RoundId, TaskId};
 use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
-use crate::record::Dossier;
+use crate::record::{Dossier, RecordedUpdate};
 use crate::task::TaskSpec;
 
 /// Reports that are kept take at most so many bytes together, so that a welcome with all of
@@ -79,7 +80,7 @@ pub struct Run {
     opened: Opened,
     /// The updates of the round under way, from the end of its training.
     dossier: Dossier,
-    base: BlobHash,
+    bases: bases::Bases,
     phase: Phase,
     now: Millis,
     history: VecDeque<RoundReport>,
@@ -133,6 +134,7 @@ struct Context<'a> {
     attempt: u32,
     opened: Opened,
     dossier: &'a mut Dossier,
+    bases: &'a bases::Bases,
     now: Millis,
     effects: &'a mut VecDeque<Effect>,
 }
@@ -161,7 +163,7 @@ impl Run {
             attempt: 1,
             opened: Opened::default(),
             dossier: Dossier::default(),
-            base: setup.initial,
+            bases: bases::Bases::new(setup.initial),
             phase: Phase::Open(open::Open::new(now)),
             now,
             history: VecDeque::new(),
@@ -278,7 +280,7 @@ impl Run {
     /// The latest checkpoint.
     #[must_use]
     pub fn base(&self) -> BlobHash {
-        self.base
+        self.bases.newest()
     }
 
     /// What never changes.
@@ -322,11 +324,12 @@ impl Run {
     pub fn digest(&self) -> Digest {
         // Part by part: each fits a message by the limits on members, cohort, panel and reports,
         // which the whole need not.
-        let (round, attempt, base, now) = (self.round, self.attempt, self.base, self.now);
+        let (round, attempt, now) = (self.round, self.attempt, self.now);
         let mut parts = vec![
             part(&self.setup),
             part(&self.members),
-            part(&(round, attempt, self.opened, base, now)),
+            part(&(round, attempt, self.opened, now)),
+            part(&self.bases),
             part(&self.phase),
             part(&(
                 self.dossier.seed,
@@ -389,7 +392,11 @@ impl Run {
     }
 
     fn next_round(&mut self, checkpoint: BlobHash) {
-        self.base = checkpoint;
+        let staleness_limit = self.setup.spec.aggregation.staleness_limit();
+        let of_entry = |entry: &RecordedUpdate| (entry.update.trainer, entry.update.header.base);
+        let updates = self.dossier.updates.iter().map(of_entry);
+        self.bases
+            .settle(self.round, checkpoint, staleness_limit, updates);
         if self.round.0 >= self.setup.spec.rounds {
             self.enter(Phase::Finished(ended::Finished::new()));
             return;
@@ -433,10 +440,11 @@ impl Run {
             setup: &self.setup,
             members: &self.members,
             round: self.round,
-            base: self.base,
+            base: self.bases.newest(),
             attempt: self.attempt,
             opened: self.opened,
             dossier: &mut self.dossier,
+            bases: &self.bases,
             now: self.now,
             effects: &mut self.effects,
         };

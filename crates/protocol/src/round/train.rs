@@ -1,5 +1,8 @@
 //! Train: collects one update from each trainer of the cohort. Signs of progress renew the
 //! deadline; a quorum starts the grace time of the others.
+//!
+//! Where updates are buffered, so many sound ones end the phase at once. Whoever is still training
+//! then goes on, and announces its update in a later round.
 
 use std::collections::BTreeMap;
 
@@ -353,10 +356,11 @@ impl Train {
         let due = self
             .deadline(spec)
             .is_some_and(|deadline| cx.now >= deadline);
-        if !due && self.undecided().next().is_some() {
+        let stored = self.stored();
+        let full = spec.aggregation.buffer().is_some_and(|size| stored >= size);
+        if !due && !full && self.undecided().next().is_some() {
             return None;
         }
-        let stored = self.stored();
         if stored < spec.cohort.updates_min {
             let reason = format!(
                 "{stored} sound updates, {} are needed",
@@ -364,13 +368,13 @@ impl Train {
             );
             return Some(Next::Retry(reason));
         }
-        let filter = self.filter(spec, cx.dossier);
-        Some(Next::Phase(Phase::Filter(filter)))
+        Some(Next::Phase(Phase::Filter(self.filter(cx))))
     }
 
     /// Opens the round's dossier with all that was announced and decided on.
-    fn filter(&mut self, spec: &TaskSpec, dossier: &mut Dossier) -> Filter {
-        let absent = self.undecided().collect();
+    fn filter(&mut self, cx: &mut Context<'_>) -> Filter {
+        let absent = self.absent(cx);
+        let (spec, bases, dossier) = (&cx.setup.spec.aggregation, cx.bases, &mut *cx.dossier);
         let mut slots: Vec<_> = std::mem::take(&mut self.slots).into_iter().collect();
         slots.sort_by_key(|(_, slot)| slot.order);
         *dossier = Dossier::default();
@@ -380,7 +384,10 @@ impl Train {
             let index = u16::try_from(dossier.updates.len()).unwrap_or(u16::MAX);
             let refusal = match slot.state {
                 State::Stored => {
-                    updates.push(candidate(trainer, &slot.update, index, spec));
+                    let staleness = bases.staleness(&slot.update.header.base);
+                    let weight =
+                        spec.weight(slot.update.header.num_examples, staleness.unwrap_or(0));
+                    updates.push(candidate(trainer, &slot.update, index, weight));
                     None
                 }
                 State::Refused(refusal) => {
@@ -393,6 +400,16 @@ impl Train {
             dossier.updates.push(entry);
         }
         Filter::new(updates, refused, absent)
+    }
+
+    /// Who has sent nothing in time. Where updates are buffered, who is at work is in time for a
+    /// later round.
+    fn absent(&self, cx: &Context<'_>) -> Vec<Address> {
+        let spec = &cx.setup.spec;
+        let at_work = |trainer: &Address| {
+            spec.aggregation.buffer().is_some() && cx.now < self.given_up_at(spec, *trainer)
+        };
+        self.undecided().filter(|t| !at_work(t)).collect()
     }
 
     fn undecided(&self) -> impl Iterator<Item = Address> + '_ {
@@ -427,7 +444,7 @@ impl Train {
 /// What is wrong with a header that its trainer really signed for this round.
 fn flaw(cx: &Context<'_>, update: &SignedUpdate) -> Option<Refusal> {
     let header = &update.header;
-    if header.base != cx.base {
+    if !cx.bases.admits(cx.round, update.trainer, &header.base) {
         return Some(Refusal::Stale {
             got: header.base,
             expected: cx.base,
@@ -442,15 +459,12 @@ fn flaw(cx: &Context<'_>, update: &SignedUpdate) -> Option<Refusal> {
     (header.num_examples == 0).then_some(Refusal::NoExamples)
 }
 
-fn candidate(trainer: Address, update: &SignedUpdate, index: u16, spec: &TaskSpec) -> Candidate {
+fn candidate(trainer: Address, update: &SignedUpdate, index: u16, weight: u64) -> Candidate {
     Candidate {
         trainer,
         delta: update.header.delta,
         delta_bytes: update.header.delta_bytes,
-        num_examples: update
-            .header
-            .num_examples
-            .min(spec.aggregation.num_examples_max),
+        num_examples: weight,
         clip_ppm: 0,
         alignment: 0,
         index,

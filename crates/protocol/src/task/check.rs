@@ -32,7 +32,8 @@ impl TaskSpec {
         self.cohort.check()?;
         self.timing.check()?;
         self.reward.check()?;
-        self.stake.check(self.cohort.validators_min)
+        self.stake.check(self.cohort.validators_min)?;
+        self.check_modes()
     }
 }
 

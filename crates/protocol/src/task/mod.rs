@@ -9,12 +9,14 @@ mod check;
 mod compression;
 mod contribution;
 mod defaults;
+mod modes;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::aggregation::{AggregationMode, AggregationSpec, ServerOptimizerKind};
 pub use self::compression::{CodecKind, CompressionSpec};
 pub use self::contribution::{ContributionSpec, ScoreMethod};
+pub use self::modes::EXAMPLE_WEIGHT;
 use crate::ids::{Amount, BlobHash};
 pub use crate::split::SplitKind;
 
