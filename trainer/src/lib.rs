@@ -5,6 +5,8 @@
 //! trains nor signs twice for one round. The data never leaves this crate's process.
 
 mod error;
+mod event;
+mod fate;
 mod work;
 
 pub mod record;

@@ -1,7 +1,8 @@
 //! What a trainer has signed, on disk before it is sent.
 
 use convoke_node::{NodeError, StateDir};
-use convoke_protocol::ids::{BlobHash, RoundId};
+use convoke_protocol::assignment::{Signed, Start};
+use convoke_protocol::ids::RoundId;
 use convoke_protocol::update::SignedUpdate;
 use serde::{Deserialize, Serialize};
 
@@ -11,43 +12,40 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// The update as it was signed.
     pub update: SignedUpdate,
+    /// The round whose base the work on it began with.
+    pub began: RoundId,
 }
 
 const NAME: &str = "update.json";
 
 impl Record {
-    /// The update signed for this round and checkpoint, if there is one.
-    ///
-    /// # Errors
-    /// [`NodeError::State`].
-    pub fn find(
-        state: &StateDir,
-        round: RoundId,
-        base: BlobHash,
-    ) -> Result<Option<SignedUpdate>, NodeError> {
-        let latest = Self::latest(state)?;
-        Ok(latest.filter(|update| update.header.round == round && update.header.base == base))
-    }
-
     /// The update signed last.
     ///
     /// # Errors
     /// [`NodeError::State`].
-    pub fn latest(state: &StateDir) -> Result<Option<SignedUpdate>, NodeError> {
-        let record: Option<Self> = state.load(NAME)?;
-        Ok(record.map(|record| record.update))
+    pub fn latest(state: &StateDir) -> Result<Option<Self>, NodeError> {
+        state.load(NAME)
     }
 
     /// Remembers an update, durably.
     ///
     /// # Errors
     /// [`NodeError::State`].
-    pub fn save(state: &StateDir, update: &SignedUpdate) -> Result<(), NodeError> {
-        state.save(
-            NAME,
-            &Self {
-                update: update.clone(),
+    pub fn save(&self, state: &StateDir) -> Result<(), NodeError> {
+        state.save(NAME, self)
+    }
+
+    /// What an assignment goes by; `spent` as in [`Signed::spent`].
+    #[must_use]
+    pub fn signed(&self, spent: bool) -> Signed {
+        let header = &self.update.header;
+        Signed {
+            round: header.round,
+            began: Start {
+                round: self.began,
+                base: header.base,
             },
-        )
+            spent,
+        }
     }
 }

@@ -2,26 +2,29 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_client::AddressBook;
 use convoke_models::{Dataset, DeviceChoice, ModelError, Part, Trained, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
+use convoke_protocol::assignment::{Assignment, Start};
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
-use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
-use convoke_protocol::refusal::Refusal;
+use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::message::{
+    AggregatorMessage, NodeMessage, Notice, Order, PhaseName, RoundReport,
+};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::TrainerError;
+pub use crate::event::{Ended, Listener, TrainerEvent};
+use crate::fate::{Fate, Outcome};
 use crate::record::Record;
 use crate::sketching::{self, Question};
 use crate::training::Workbench;
-use crate::work::Work;
+use crate::work::{Done, Job, Work};
 
 /// What a trainer is started with.
 #[derive(Debug)]
@@ -58,82 +61,6 @@ pub trait Conduct: Send {
     }
 }
 
-/// How a trainer ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The task is over, and pay is claimed if that was wanted.
-    Finished,
-    /// The task was given up, and why.
-    Failed(String),
-    /// Asked to stop.
-    Stopped,
-}
-
-/// What happens, for whoever shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TrainerEvent {
-    /// The aggregator has proven its address and welcomed us.
-    Connected {
-        /// The aggregator.
-        aggregator: Address,
-    },
-    /// The connection broke; it is dialled again.
-    Disconnected {
-        /// Why.
-        reason: String,
-    },
-    /// Our work is wanted.
-    RoundOpened {
-        /// The round.
-        round: RoundId,
-        /// Where it starts.
-        base: BlobHash,
-    },
-    /// One optimizer step is done.
-    Training {
-        /// The round.
-        round: RoundId,
-        /// Steps done.
-        step: u32,
-        /// Steps in all.
-        steps: u32,
-        /// Loss of this step's batch.
-        loss: f32,
-    },
-    /// The signed update is on its way.
-    Sent {
-        /// The round.
-        round: RoundId,
-    },
-    /// The aggregator has the delta, and it is sound.
-    Stored {
-        /// The round.
-        round: RoundId,
-    },
-    /// The update is refused.
-    Refused {
-        /// The round.
-        round: RoundId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// The contract holds the round's result.
-    Settled {
-        /// The round.
-        round: RoundId,
-    },
-    /// Pay was claimed.
-    Claimed {
-        /// What was paid at once.
-        amount: Amount,
-    },
-    /// The task is over.
-    Finished,
-}
-
-/// Hears of events.
-pub type Listener = Arc<dyn Fn(TrainerEvent) + Send + Sync>;
-
 /// Takes part in a task until it ends or `shutdown` is cancelled.
 ///
 /// # Errors
@@ -168,27 +95,9 @@ struct Trainer {
     listener: Listener,
     claim: bool,
     job: Option<Job>,
+    fate: Fate,
     done_tx: mpsc::Sender<Done>,
     done: mpsc::Receiver<Done>,
-}
-
-/// Training under way. Dropping it stops the thread at its next step.
-struct Job {
-    round: RoundId,
-    base: BlobHash,
-    stop: Arc<AtomicBool>,
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Done {
-    round: RoundId,
-    base: BlobHash,
-    outcome: Result<Trained, TrainerError>,
 }
 
 impl Trainer {
@@ -229,6 +138,7 @@ impl Trainer {
             listener,
             claim: config.claim,
             job: None,
+            fate: Fate::default(),
             done_tx,
             done,
         })
@@ -238,7 +148,8 @@ impl Trainer {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {
-                    LinkEvent::Connected { .. } => {
+                    LinkEvent::Connected { history, .. } => {
+                        history.iter().for_each(|report| self.read(report));
                         let aggregator = self.task.aggregator;
                         self.tell(TrainerEvent::Connected { aggregator });
                     }
@@ -259,6 +170,15 @@ impl Trainer {
     async fn hear(&mut self, message: AggregatorMessage) -> Result<Option<Ended>, TrainerError> {
         match message {
             AggregatorMessage::Order(order) => self.obey(order).await?,
+            AggregatorMessage::Notice(Notice::RoundCommitted(report)) => self.read(&report),
+            AggregatorMessage::Notice(Notice::PhaseBegan { phase, .. }) => {
+                if let Some(job) = self.job.as_ref().filter(|_| phase != PhaseName::Train) {
+                    job.outlast_round();
+                }
+            }
+            AggregatorMessage::Notice(Notice::RoundRetried { round, .. }) => {
+                self.fate.forget(round);
+            }
             AggregatorMessage::Notice(Notice::RoundSettled { round, .. }) => {
                 self.tell(TrainerEvent::Settled { round });
             }
@@ -267,6 +187,7 @@ impl Trainer {
                 trainer,
                 refusal,
             }) if trainer == self.wallet.address() => {
+                self.fate.tell(round, Outcome::Refused);
                 self.tell(TrainerEvent::Refused { round, refusal });
             }
             AggregatorMessage::Notice(Notice::TaskFinished { .. }) => {
@@ -283,12 +204,13 @@ impl Trainer {
 
     async fn obey(&mut self, order: Order) -> Result<(), TrainerError> {
         match order {
-            Order::Train { round, base } => self.begin(round, base).await,
+            Order::Train { round, base } => self.train(Start { round, base }).await,
             Order::SendDelta { round, delta } => {
                 self.push(round, delta);
                 Ok(())
             }
             Order::UpdateStored { round } => {
+                self.fate.tell(round, Outcome::Stored);
                 self.tell(TrainerEvent::Stored { round });
                 Ok(())
             }
@@ -307,8 +229,12 @@ impl Trainer {
                 };
                 self.sketch(&delta, question)
             }
-            // The notice to everybody says the same, and names us.
-            Order::UpdateRefused { .. } => Ok(()),
+            // The notice to everybody says the same, and names us; it may have gone out before we
+            // came back.
+            Order::UpdateRefused { round, .. } => {
+                self.fate.tell(round, Outcome::Refused);
+                Ok(())
+            }
             Order::Score { .. } | Order::Reveal { .. } | Order::Evaluate { .. } => {
                 tracing::warn!("the aggregator takes this trainer for a validator");
                 Ok(())
@@ -316,65 +242,61 @@ impl Trainer {
         }
     }
 
-    /// Trains for a round, unless that is under way or done already.
-    async fn begin(&mut self, round: RoundId, base: BlobHash) -> Result<(), TrainerError> {
-        if let Some(update) = Record::find(&self.state, round, base)? {
-            self.link.handle().send(&NodeMessage::Update(update)).await;
-            return Ok(());
+    fn read(&mut self, report: &RoundReport) {
+        self.fate.read(report, self.wallet.address());
+    }
+
+    /// Does what the round needs of us: what was signed, what is under way, or new work.
+    async fn train(&mut self, order: Start) -> Result<(), TrainerError> {
+        let latest = Record::latest(&self.state)?;
+        let spent = |record: &Record| self.fate.of(record.update.header.round).is_some();
+        let signed = latest.as_ref().map(|record| record.signed(spent(record)));
+        let training = self.job.as_ref().map(Job::began);
+        let limit = self.task.spec.aggregation.staleness_limit();
+        match (Assignment::of(order, limit, signed, training), latest) {
+            (Assignment::SendAgain, Some(record)) => self.announce(record.update).await,
+            (Assignment::SignAgain, Some(record)) => {
+                let mut header = record.update.header;
+                header.round = order.round;
+                self.sign(header, record.began).await?;
+            }
+            (Assignment::GoOn, _) => {
+                if let Some(job) = &self.job {
+                    job.serve(order.round);
+                }
+            }
+            _ => self.begin(order),
         }
-        if self
-            .job
-            .as_ref()
-            .is_some_and(|job| job.round == round && job.base == base)
-        {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Trains from a round's base; work that was under way is given up.
+    fn begin(&mut self, start: Start) {
+        let Start { round, base } = start;
         self.tell(TrainerEvent::RoundOpened { round, base });
-        let stop = Arc::new(AtomicBool::new(false));
-        self.job = Some(Job {
-            round,
-            base,
-            stop: stop.clone(),
-        });
+        let job = self.job.insert(Job::new(start));
         let work = Work {
-            round,
-            base,
+            began: start,
+            course: job.course(),
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
             handle: self.link.handle(),
             listener: self.listener.clone(),
-            stop,
         };
         let done = self.done_tx.clone();
         tokio::spawn(async move {
             let outcome = work.perform().await;
-            let _ = done
-                .send(Done {
-                    round,
-                    base,
-                    outcome,
-                })
-                .await;
+            let began = start;
+            let _ = done.send(Done { began, outcome }).await;
         });
-        Ok(())
     }
 
     /// Signs what was trained, remembers it, and announces it.
     async fn finish(&mut self, done: Done) -> Result<(), TrainerError> {
-        let Done {
-            round,
-            base,
-            outcome,
-        } = done;
-        if !self
-            .job
-            .as_ref()
-            .is_some_and(|job| job.round == round && job.base == base)
-        {
+        let Some(job) = self.job.take_if(|job| job.began() == done.began) else {
             return Ok(());
-        }
-        self.job = None;
-        let trained = match outcome {
+        };
+        let trained = match done.outcome {
             Ok(trained) => trained,
             Err(TrainerError::Model(ModelError::Interrupted { .. })) => return Ok(()),
             // The connection broke while the checkpoint came: we are asked again.
@@ -384,18 +306,17 @@ impl Trainer {
             }
             Err(error) => return Err(error),
         };
-        let update = self.sign(round, base, trained)?;
-        self.link.handle().send(&NodeMessage::Update(update)).await;
-        self.tell(TrainerEvent::Sent { round });
-        Ok(())
+        let header = self.header(job.serves(), done.began.base, trained)?;
+        self.sign(header, done.began.round).await
     }
 
-    fn sign(
+    /// Stores the delta, and says what it is.
+    fn header(
         &mut self,
         round: RoundId,
         base: BlobHash,
         trained: Trained,
-    ) -> Result<SignedUpdate, TrainerError> {
+    ) -> Result<UpdateHeader, TrainerError> {
         let mut delta = trained.delta;
         if let Some(conduct) = &mut self.conduct {
             conduct.corrupt(round, delta.values_mut());
@@ -403,7 +324,7 @@ impl Trainer {
         let bytes = delta.to_safetensors();
         let delta = self.blobs.insert_bytes(&bytes)?;
         let stats = sketching::stats(&self.blobs, &delta)?;
-        let header = UpdateHeader {
+        Ok(UpdateHeader {
             task: self.task.task,
             round,
             base,
@@ -414,15 +335,27 @@ impl Trainer {
             num_examples: trained.num_examples as u64,
             // Saturates: a loss is never negative, and an absurd one stays absurd.
             train_loss_micros: (f64::from(trained.loss) * 1e6) as u64,
-        };
+        })
+    }
+
+    /// Signs a header, remembers it, and announces it.
+    async fn sign(&mut self, header: UpdateHeader, began: RoundId) -> Result<(), TrainerError> {
+        let round = header.round;
         let update = header.sign(&self.task.chain.domain(), &self.wallet);
-        Record::save(&self.state, &update)?;
-        Ok(update)
+        let record = Record { update, began };
+        record.save(&self.state)?;
+        self.announce(record.update).await;
+        self.tell(TrainerEvent::Sent { round });
+        Ok(())
+    }
+
+    async fn announce(&self, update: SignedUpdate) {
+        self.link.handle().send(&NodeMessage::Update(update)).await;
     }
 
     /// Says what the sketch of our update is, of the latest only.
     fn sketch(&self, delta: &BlobHash, question: Question) -> Result<(), TrainerError> {
-        let latest = Record::latest(&self.state)?;
+        let latest = Record::latest(&self.state)?.map(|record| record.update);
         let asked = |update: &SignedUpdate| {
             update.header.round == question.round && update.header.delta == *delta
         };

@@ -1,7 +1,6 @@
 //! From a checkpoint to a delta, on a thread of its own.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
@@ -47,7 +46,7 @@ impl Workbench {
         &self,
         round: RoundId,
         checkpoint: &[u8],
-        stop: &Arc<AtomicBool>,
+        stop: &AtomicBool,
         report: &mut dyn FnMut(&StepReport),
     ) -> Result<Trained, ModelError> {
         let layout = convoke_models::layout(&self.model)?;

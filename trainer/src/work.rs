@@ -1,18 +1,20 @@
-//! One round's training: fetch the checkpoint, train on a thread of its own, tell how far it is.
+//! The training of one update: fetch the checkpoint, train on a thread of its own, tell how far it
+//! is.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use convoke_models::{StepReport, Trained};
 use convoke_node::link::LinkHandle;
-use convoke_protocol::ids::{BlobHash, RoundId};
+use convoke_protocol::assignment::Start;
+use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::NodeMessage;
 use convoke_transport::{BlobStore, TransportError};
 use tokio::sync::mpsc;
 
 use crate::error::TrainerError;
-use crate::service::{Listener, TrainerEvent};
+use crate::event::{Listener, TrainerEvent};
 use crate::training::Workbench;
 
 /// The aggregator hears of progress no more often than this.
@@ -21,51 +23,125 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Largest checkpoint that is fetched, in bytes.
 const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
 
-/// One round's work, apart from the conversation.
+/// Training under way. Dropping it stops the thread at its next step.
+pub(crate) struct Job {
+    began: Start,
+    course: Arc<Course>,
+}
+
+/// What a job's work looks at on its way.
+pub(crate) struct Course {
+    /// The round that the work is for.
+    round: AtomicU32,
+    /// Whether that round still trains; if not, nobody asks how far the work is.
+    trains: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Job {
+    pub(crate) fn new(began: Start) -> Self {
+        let course = Course {
+            round: AtomicU32::new(began.round.0),
+            trains: AtomicBool::new(true),
+            stop: AtomicBool::new(false),
+        };
+        Self {
+            began,
+            course: Arc::new(course),
+        }
+    }
+
+    pub(crate) fn began(&self) -> Start {
+        self.began
+    }
+
+    /// For the work.
+    pub(crate) fn course(&self) -> Arc<Course> {
+        self.course.clone()
+    }
+
+    /// The work is for this round now.
+    pub(crate) fn serve(&self, round: RoundId) {
+        self.course.round.store(round.0, Ordering::Relaxed);
+        self.course.trains.store(true, Ordering::Relaxed);
+    }
+
+    /// The round does not wait for the work any more; the next may.
+    pub(crate) fn outlast_round(&self) {
+        self.course.trains.store(false, Ordering::Relaxed);
+    }
+
+    /// The round that the work is for.
+    pub(crate) fn serves(&self) -> RoundId {
+        self.course.round()
+    }
+}
+
+impl Course {
+    fn round(&self) -> RoundId {
+        RoundId(self.round.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.course.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How a job ended.
+pub(crate) struct Done {
+    pub(crate) began: Start,
+    pub(crate) outcome: Result<Trained, TrainerError>,
+}
+
+/// The work of a job, apart from the conversation.
 pub(crate) struct Work {
-    pub(crate) round: RoundId,
-    pub(crate) base: BlobHash,
+    pub(crate) began: Start,
+    pub(crate) course: Arc<Course>,
     pub(crate) blobs: BlobStore,
     pub(crate) bench: Arc<Workbench>,
     pub(crate) handle: LinkHandle,
     pub(crate) listener: Listener,
-    pub(crate) stop: Arc<AtomicBool>,
 }
 
 impl Work {
     pub(crate) async fn perform(self) -> Result<Trained, TrainerError> {
-        if !self.blobs.contains(&self.base) {
+        let Start { round, base } = self.began;
+        if !self.blobs.contains(&base) {
             let connection = self
                 .handle
                 .connection()
                 .await
                 .ok_or(TransportError::Closed)?;
             connection
-                .fetch_blob(&self.base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
+                .fetch_blob(&base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
                 .await?;
         }
-        let checkpoint = self.blobs.read(&self.base)?;
+        let checkpoint = self.blobs.read(&base)?;
         let (reports, mut heard) = mpsc::channel::<StepReport>(64);
-        let (round, bench, stop) = (self.round, self.bench, self.stop);
+        let (bench, course) = (self.bench, self.course.clone());
         let thread = tokio::task::spawn_blocking(move || {
             let mut report = |step: &StepReport| {
                 // A report lost because nobody listens in time is no loss.
                 let _ = reports.try_send(*step);
             };
-            bench.train(round, &checkpoint, &stop, &mut report)
+            bench.train(round, &checkpoint, &course.stop, &mut report)
         });
         let mut reported = tokio::time::Instant::now();
         while let Some(StepReport {
             step, steps, loss, ..
         }) = heard.recv().await
         {
+            let round = self.course.round();
             (self.listener)(TrainerEvent::Training {
                 round,
                 step,
                 steps,
                 loss,
             });
-            if reported.elapsed() >= REPORT_EVERY || step == steps {
+            let due = reported.elapsed() >= REPORT_EVERY || step == steps;
+            if due && self.course.trains.load(Ordering::Relaxed) {
                 reported = tokio::time::Instant::now();
                 self.handle
                     .send(&NodeMessage::Progress { round, step, steps })

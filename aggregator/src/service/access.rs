@@ -29,6 +29,8 @@ struct Rights {
     deltas: BTreeMap<Address, (BlobHash, u64)>,
     /// Deltas seen in this round, to be removed after it.
     seen: BTreeSet<BlobHash>,
+    /// Deltas seen in the last round that came too late for it, and may be announced again.
+    late: BTreeSet<BlobHash>,
 }
 
 impl Access {
@@ -58,12 +60,19 @@ impl Access {
         rights.seen.extend(fresh);
     }
 
-    /// The deltas of rounds that are over.
-    pub(super) fn take_finished_deltas(&self) -> BTreeSet<BlobHash> {
+    /// The deltas of rounds that are over. Where updates are buffered, what has come of those that
+    /// were too late stays for one round more.
+    pub(super) fn take_finished_deltas(&self, run: &Run) -> BTreeSet<BlobHash> {
         let mut rights = self.rights();
-        let mut seen = std::mem::take(&mut rights.seen);
-        seen.retain(|blob| !rights.published.contains(blob));
-        seen
+        let seen = std::mem::take(&mut rights.seen);
+        let late = match run.setup().spec.aggregation.staleness_limit() {
+            0 => BTreeSet::new(),
+            _ => &seen - &run.decided_deltas().collect(),
+        };
+        let mut finished = std::mem::replace(&mut rights.late, late);
+        finished.extend(seen);
+        finished.retain(|blob| !rights.published.contains(blob) && !rights.late.contains(blob));
+        finished
     }
 
     fn rights(&self) -> MutexGuard<'_, Rights> {

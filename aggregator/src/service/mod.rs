@@ -489,7 +489,7 @@ impl Service {
 
     /// Deltas are needed in their round only; checkpoints stay.
     fn discard_deltas(&self) {
-        for blob in self.access.take_finished_deltas() {
+        for blob in self.access.take_finished_deltas(&self.run) {
             if let Err(error) = self.blobs.remove(&blob) {
                 tracing::warn!(%error, "a delta could not be removed");
             }
