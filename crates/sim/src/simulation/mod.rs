@@ -7,12 +7,14 @@ mod aggregator;
 mod chain;
 mod links;
 mod nodes;
+mod outcome;
 mod problem;
 
 use std::collections::BTreeMap;
 
+use convoke_protocol::assignment::Start;
 use convoke_protocol::identity::{Wallet, keccak};
-use convoke_protocol::ids::{Address, Amount, Digest, Millis, Role, RoundId, TaskId};
+use convoke_protocol::ids::{Address, Amount, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::{Order, RoundReport};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::round::{Event, Setup};
@@ -20,7 +22,8 @@ use convoke_protocol::task::TaskSpec;
 
 use self::aggregator::{Action, Aggregator};
 use self::links::Links;
-use self::nodes::{Node, Parcel};
+use self::nodes::{Node, Parcel, Reply};
+pub use self::outcome::Outcome;
 use self::problem::Examples;
 use crate::adversaries::Persona;
 
@@ -46,52 +49,9 @@ pub struct Sim {
     lost_attempts: f64,
     withholding: usize,
     censored: usize,
-}
-
-/// How it went.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    seed: u64,
-    initial_loss: f64,
-    held_out_loss: f64,
-    /// One report for each settled round.
-    pub reports: Vec<RoundReport>,
-    /// What each trainer was.
-    pub personas: BTreeMap<Address, Persona>,
-    /// Paid in all rounds together.
-    pub paid: BTreeMap<Address, Amount>,
-    /// The validators, withholding ones first and censored ones last.
-    pub validators: Vec<Address>,
-    /// Attempts that the chain failed.
-    pub lost_attempts: u32,
-    /// Messages lost.
-    pub lost: u64,
-    /// How often the aggregator was killed.
-    pub crashes: u32,
-    /// Digest of the last state, for comparing two runs.
-    pub digest: Digest,
-    /// Why the task failed, if it did.
-    pub failure: Option<String>,
-}
-
-impl Outcome {
-    /// The seed that gives this again.
-    #[must_use]
-    pub fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// Held-out loss before the first round.
-    #[must_use]
-    pub fn initial_loss(&self) -> f64 {
-        self.initial_loss
-    }
-
-    /// Held-out loss of the last checkpoint.
-    #[must_use]
-    pub fn held_out_loss(&self) -> f64 {
-        self.held_out_loss
-    }
+    train_ms: u64,
+    slow: (usize, u64),
+    buffer: Option<(u32, u32)>,
 }
 
 impl Sim {
@@ -109,6 +69,9 @@ impl Sim {
             lost_attempts: 0.0,
             withholding: 0,
             censored: 0,
+            train_ms: 0,
+            slow: (0, 1),
+            buffer: None,
         }
     }
 
@@ -175,6 +138,27 @@ impl Sim {
         self
     }
 
+    /// How long trainers train for an update, in milliseconds.
+    #[must_use]
+    pub fn train_ms(mut self, train_ms: u64) -> Self {
+        self.train_ms = train_ms;
+        self
+    }
+
+    /// Makes the last trainers slower by a factor.
+    #[must_use]
+    pub fn slow(mut self, trainers: usize, factor: u64) -> Self {
+        self.slow = (trainers, factor);
+        self
+    }
+
+    /// Lets rounds end with `size` updates, whose bases lie back `staleness_max` rounds at most.
+    #[must_use]
+    pub fn buffered(mut self, size: u32, staleness_max: u32) -> Self {
+        self.buffer = Some((size, staleness_max));
+        self
+    }
+
     /// Runs the task to its end.
     ///
     /// # Panics
@@ -194,11 +178,17 @@ impl Sim {
 
     fn spec(&self) -> TaskSpec {
         let (rounds, trainers, validators) = (self.rounds, self.trainers, self.validators);
+        let mode = self.buffer.map_or_else(String::new, |(size, staleness)| {
+            format!(
+                "[aggregation]\nmode = \"buffered\"\nbuffer_size = {size}\n\
+                 staleness_max = {staleness}\n"
+            )
+        });
         let text = format!(
             "name = \"sim\"\nrounds = {rounds}\n[model]\nkind = \"least_squares\"\n\
              [cohort]\ntrainers_min = {trainers}\ntrainers_max = {trainers}\n\
              validators_min = {validators}\n[timing]\nattempts_max = 100\n\
-             [reward]\npool = \"1000000000000\"\n"
+             [reward]\npool = \"1000000000000\"\n{mode}"
         );
         TaskSpec::parse(&text)
             .unwrap_or_else(|error| panic!("no task, seed {}: {error}", self.seed))
@@ -220,6 +210,11 @@ impl Sim {
             Node::new(wallet, role, persona, seed, index)
         };
         let mut nodes: Vec<_> = (0..self.trainers + self.validators).map(node).collect();
+        let (slow, factor) = self.slow;
+        for (index, trainer) in nodes[..self.trainers].iter_mut().enumerate() {
+            let is_slow = index + slow >= self.trainers;
+            trainer.train_ms = self.train_ms * if is_slow { factor } else { 1 };
+        }
         let validators = &mut nodes[self.trainers..];
         let heard = self.validators.saturating_sub(self.censored);
         for (index, validator) in validators.iter_mut().enumerate() {
@@ -235,6 +230,10 @@ enum Thing {
     ToAggregator(usize, Parcel),
     Hello(usize),
     ToNode(usize, Order),
+    /// A node has trained for long enough.
+    Trained(usize, Start),
+    /// How the latest round went.
+    Report(usize, RoundReport),
     Answer(Event),
     HelloTimer(usize),
 }
@@ -311,24 +310,46 @@ impl World {
                     role: node.role,
                     stake: Amount(100),
                 };
+                if let Some(report) = self.aggregator.run.history().last() {
+                    let report = Thing::Report(from, report.clone());
+                    self.links.send(self.now, report);
+                }
                 self.feed(&event);
             }
             Thing::ToNode(to, order) => {
-                let domain = self.aggregator.run.setup().domain;
-                let reply = self.nodes[to].obey(&order, &domain, &self.aggregator.blobs);
+                let setup = self.aggregator.run.setup();
+                let reply = self.nodes[to].obey(&order, setup, &self.aggregator.blobs);
                 if let Order::Score { round, .. } = order {
                     self.commit_on_chain(to, round);
                 }
-                if let Some(parcel) = reply.filter(|_| !self.nodes[to].censored) {
-                    self.links.send(self.now, Thing::ToAggregator(to, parcel));
+                match reply {
+                    Some(Reply::Send(parcel)) => self.send(to, parcel),
+                    Some(Reply::Train(start, ms)) => {
+                        self.links.at(self.now.after(ms), Thing::Trained(to, start));
+                    }
+                    None => {}
                 }
             }
+            Thing::Trained(node, began) => {
+                let domain = self.aggregator.run.setup().domain;
+                let parcel = self.nodes[node].finish(began, &domain, &self.aggregator.blobs);
+                if let Some(parcel) = parcel {
+                    self.send(node, parcel);
+                }
+            }
+            Thing::Report(to, report) => self.nodes[to].read(&report),
             Thing::Answer(event) => self.feed(&event),
             Thing::HelloTimer(node) => {
                 self.links.send(self.now, Thing::Hello(node));
                 let next = self.now.after(HELLO_EVERY_MS);
                 self.links.at(next, Thing::HelloTimer(node));
             }
+        }
+    }
+
+    fn send(&mut self, from: usize, parcel: Parcel) {
+        if !self.nodes[from].censored {
+            self.links.send(self.now, Thing::ToAggregator(from, parcel));
         }
     }
 
@@ -357,8 +378,12 @@ impl World {
     /// Everything on its way to the aggregator dies with it, and so do its jobs.
     fn crash(&mut self) {
         self.crashes += 1;
-        self.links
-            .retain(|thing| matches!(thing, Thing::ToNode(..) | Thing::HelloTimer(_)));
+        self.links.retain(|thing| {
+            !matches!(
+                thing,
+                Thing::ToAggregator(..) | Thing::Hello(_) | Thing::Answer(_)
+            )
+        });
         let actions = self.aggregator.crash(self.now);
         self.perform(actions);
     }
@@ -401,6 +426,10 @@ impl World {
             personas: trainers
                 .map(|node| (node.wallet.address(), node.persona))
                 .collect(),
+            slow: of_role(Role::Trainer)
+                .skip(self.sim.trainers - self.sim.slow.0)
+                .collect(),
+            ended: self.now,
             paid: self.aggregator.chain.paid(run.setup()),
             validators,
             lost_attempts: self.lost_attempts,

@@ -1,13 +1,15 @@
 //! Scripted trainers and validators: what they do when they are told something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use convoke_protocol::assignment::{Assignment, Signed, Start};
 use convoke_protocol::factors::{AttemptId, SignedReveal};
 use convoke_protocol::held_out;
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{BlobHash, Digest, Role, RoundId, TaskId};
-use convoke_protocol::message::{Candidate, NodeMessage, Order};
+use convoke_protocol::message::{Candidate, NodeMessage, Order, RoundReport};
 use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::round::Setup;
 use convoke_protocol::scores::{self, CandidateScore, Outcome, Score, ScoreSheet};
 use convoke_protocol::sketch::{Norm, SketchClaim};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
@@ -27,19 +29,40 @@ pub(super) enum Parcel {
     Delta(Vec<f32>),
 }
 
+/// What a node does when it is told something.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Reply {
+    Send(Parcel),
+    /// It trains for so long, in milliseconds, and then [`Node::finish`]es what began there.
+    Train(Start, u64),
+}
+
 pub(super) struct Node {
     pub(super) wallet: Wallet,
     pub(super) role: Role,
     pub(super) persona: Persona,
     adversary: Option<Box<dyn Adversary>>,
     examples: Examples,
-    /// What was sent, so that nothing is trained or signed twice.
-    sent: BTreeMap<RoundId, (BlobHash, SignedUpdate, Vec<f32>)>,
+    /// How long it trains, in milliseconds.
+    pub(super) train_ms: u64,
+    /// Work under way, and the round that it is for.
+    job: Option<(Start, RoundId)>,
+    /// What was signed, so that nothing is signed twice.
+    sent: BTreeMap<RoundId, Sent>,
+    /// Rounds that have decided on an update of this node.
+    decided: BTreeSet<RoundId>,
     scored: BTreeMap<RoundId, Scored>,
     /// A validator that commits, and never reveals.
     pub(super) withholds: bool,
     /// A validator to which the aggregator does not listen.
     pub(super) censored: bool,
+}
+
+/// An update, and where the work on it began.
+struct Sent {
+    began: RoundId,
+    update: SignedUpdate,
+    delta: Vec<f32>,
 }
 
 /// What a validator committed to.
@@ -58,7 +81,10 @@ impl Node {
             persona,
             adversary: persona.adversary(seed.wrapping_add(index)),
             examples: Examples::of_node(seed, index),
+            train_ms: 0,
+            job: None,
             sent: BTreeMap::new(),
+            decided: BTreeSet::new(),
             scored: BTreeMap::new(),
             withholds: false,
             censored: false,
@@ -66,21 +92,14 @@ impl Node {
     }
 
     /// Does what it is told; what it sends in return.
-    pub(super) fn obey(
-        &mut self,
-        order: &Order,
-        domain: &PayoutDomain,
-        blobs: &Blobs,
-    ) -> Option<Parcel> {
-        match order {
+    pub(super) fn obey(&mut self, order: &Order, setup: &Setup, blobs: &Blobs) -> Option<Reply> {
+        let domain = &setup.domain;
+        let parcel = match order {
             Order::Train { round, base } => {
-                let update = self.train(*round, *base, domain, blobs)?;
-                Some(Parcel::Message(NodeMessage::Update(update)))
+                let (round, base) = (*round, *base);
+                return self.train(Start { round, base }, setup);
             }
-            Order::SendDelta { round, .. } => {
-                let (_, _, delta) = self.sent.get(round)?;
-                Some(Parcel::Delta(delta.clone()))
-            }
+            Order::SendDelta { round, .. } => Parcel::Delta(self.sent.get(round)?.delta.clone()),
             Order::Sketch {
                 round,
                 attempt,
@@ -88,7 +107,7 @@ impl Node {
                 clip_norm,
                 ..
             } => {
-                let (_, update, _) = self.sent.get(round)?;
+                let update = &self.sent.get(round)?.update;
                 // What the sketch is does not matter here: nothing is proven in a simulation.
                 let claim = SketchClaim {
                     task: TaskId(1),
@@ -101,7 +120,7 @@ impl Node {
                     sums_root: Digest::ZERO,
                 };
                 let signed = claim.sign(domain, &self.wallet);
-                Some(Parcel::Message(NodeMessage::Sketch(signed)))
+                Parcel::Message(NodeMessage::Sketch(signed))
             }
             Order::Score {
                 round,
@@ -119,10 +138,10 @@ impl Node {
                     sheet,
                 };
                 self.scored.insert(*round, scored);
-                Some(Parcel::Message(NodeMessage::CommitScores {
+                Parcel::Message(NodeMessage::CommitScores {
                     round: *round,
                     commitment,
-                }))
+                })
             }
             Order::Reveal { round } if !self.withholds => {
                 let (scored, salt) = (self.scored.get(round)?.clone(), self.salt());
@@ -133,16 +152,27 @@ impl Node {
                 };
                 let reveal =
                     SignedReveal::sign(domain, &attempt, scored.factors, salt, &self.wallet);
-                Some(Parcel::Message(NodeMessage::RevealScores {
+                Parcel::Message(NodeMessage::RevealScores {
                     sheet: scored.sheet,
                     salt,
                     reveal,
-                }))
+                })
             }
-            Order::Reveal { .. }
-            | Order::UpdateStored { .. }
-            | Order::UpdateRefused { .. }
-            | Order::Evaluate { .. } => None,
+            Order::UpdateStored { round } | Order::UpdateRefused { round, .. } => {
+                self.decided.insert(*round);
+                return None;
+            }
+            Order::Reveal { .. } | Order::Evaluate { .. } => return None,
+        };
+        Some(Reply::Send(parcel))
+    }
+
+    /// Hears how a round went.
+    pub(super) fn read(&mut self, report: &RoundReport) {
+        let us = self.wallet.address();
+        let mut decided = report.refused.iter().map(|(trainer, _)| *trainer);
+        if decided.any(|t| t == us) || report.kept.iter().any(|kept| kept.trainer == us) {
+            self.decided.insert(report.round);
         }
     }
 
@@ -151,26 +181,58 @@ impl Node {
         self.scored.get(&round)
     }
 
-    fn train(
+    fn train(&mut self, order: Start, setup: &Setup) -> Option<Reply> {
+        let latest = self.sent.last_key_value().map(|(round, sent)| Signed {
+            round: *round,
+            began: Start {
+                round: sent.began,
+                base: sent.update.header.base,
+            },
+            spent: self.decided.contains(round),
+        });
+        let limit = setup.spec.aggregation.staleness_limit();
+        let training = self.job.map(|(began, _)| began);
+        match Assignment::of(order, limit, latest, training) {
+            Assignment::SendAgain => {
+                let update = self.sent.get(&order.round)?.update.clone();
+                Some(Reply::Send(Parcel::Message(NodeMessage::Update(update))))
+            }
+            Assignment::SignAgain => {
+                let (_, sent) = self.sent.last_key_value()?;
+                let mut header = sent.update.header.clone();
+                header.round = order.round;
+                let (began, delta) = (sent.began, sent.delta.clone());
+                Some(Reply::Send(self.sign(began, header, delta, &setup.domain)))
+            }
+            Assignment::GoOn => {
+                if let Some((_, serves)) = &mut self.job {
+                    *serves = order.round;
+                }
+                None
+            }
+            Assignment::Begin => {
+                self.job = Some((order, order.round));
+                Some(Reply::Train(order, self.train_ms))
+            }
+        }
+    }
+
+    /// The training that began there is done, unless it was given up.
+    pub(super) fn finish(
         &mut self,
-        round: RoundId,
-        base: BlobHash,
+        began: Start,
         domain: &PayoutDomain,
         blobs: &Blobs,
-    ) -> Option<SignedUpdate> {
-        if let Some((sent_base, update, _)) = self.sent.get(&round)
-            && *sent_base == base
-        {
-            return Some(update.clone());
-        }
-        let mut delta = self.examples.train(blobs.get(&base)?);
+    ) -> Option<Parcel> {
+        let (_, round) = self.job.take_if(|(job, _)| *job == began)?;
+        let mut delta = self.examples.train(blobs.get(&began.base)?);
         if let Some(adversary) = &mut self.adversary {
             adversary.corrupt(round, &mut delta);
         }
         let header = UpdateHeader {
             task: TaskId(1),
             round,
-            base,
+            base: began.base,
             delta: problem::blob(&delta),
             delta_root: Digest::ZERO,
             delta_bytes: 4 * delta.len() as u64,
@@ -178,9 +240,28 @@ impl Node {
             num_examples: self.examples.count(),
             train_loss_micros: 0,
         };
+        Some(self.sign(began.round, header, delta, domain))
+    }
+
+    /// # Panics
+    /// If another update was signed for the same round.
+    fn sign(
+        &mut self,
+        began: RoundId,
+        header: UpdateHeader,
+        delta: Vec<f32>,
+        domain: &PayoutDomain,
+    ) -> Parcel {
+        let round = header.round;
         let update = header.sign(domain, &self.wallet);
-        self.sent.insert(round, (base, update.clone(), delta));
-        Some(update)
+        let sent = Sent {
+            began,
+            update: update.clone(),
+            delta,
+        };
+        let before = self.sent.insert(round, sent);
+        assert!(before.is_none(), "two updates for round {round}");
+        Parcel::Message(NodeMessage::Update(update))
     }
 
     /// What `protocol::scores` says a validator measures.
