@@ -32,6 +32,10 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
     uint8 private constant ROLE_TRAINER = 0;
     uint8 private constant ROLE_AGGREGATOR = 2;
 
+    /// @dev Rounds that a base may lie back in any task. A task that buffers updates may allow
+    /// less, others allow none; the chain does not know, and what it does not know is no evidence.
+    uint256 private constant STALENESS_MAX = 100;
+
     bytes32 private constant CLAIM_TYPE = keccak256(
         "Sketch(uint256 task,uint256 round,uint256 attempt,bytes32 update,bytes32 seed,"
         "uint256 clipNorm,bytes32 commitment,bytes32 sumsRoot)"
@@ -90,7 +94,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
         IRoundManagerTypes.Round memory r = _settled(place);
         RoundProof.Entry memory entry = _entry(place, r);
         _checkHeader(entry.update, header);
-        Fault found = _foreign(place, header, r.base);
+        Fault found = _foreign(place, header, r);
         if (found == Fault.None) {
             found = SketchOpening.judge(_entered(place, header, entry, r), opening);
         }
@@ -221,7 +225,7 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             revert NotThisAttempt(claim.task, claim.round, claim.attempt);
         }
         _checkHeader(claim.update, header);
-        if (header.task != claim.task || header.round != claim.round || header.base != r.base) {
+        if (header.task != claim.task || header.round != claim.round || !_isRecent(header, r)) {
             revert OtherHeader(claim.update, claim.update);
         }
         Norms.check(claim.clipNorm);
@@ -303,11 +307,26 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
     function _foreign(
         Place calldata place,
         IPenaltyManagerTypes.Update calldata header,
-        bytes32 base
-    ) private pure returns (Fault) {
+        IRoundManagerTypes.Round memory r
+    ) private view returns (Fault) {
         bool isForeign = header.task != place.task || header.round != place.round
-            || header.base != base;
+            || !_isRecent(header, r);
         return isForeign ? Fault.Foreign : Fault.None;
+    }
+
+    /// @dev Whether an update of round `r` begins with that round's base, or with one of at most
+    /// `STALENESS_MAX` rounds before it. Newest first: the usual base costs no look-up. Task and
+    /// round of the header are those of `r`.
+    function _isRecent(
+        IPenaltyManagerTypes.Update calldata header,
+        IRoundManagerTypes.Round memory r
+    ) private view returns (bool) {
+        bytes32 base = r.base;
+        for (uint256 back = 1; base != header.base; ++back) {
+            if (back > STALENESS_MAX || back >= header.round) return false;
+            base = rounds.roundOf(uint64(header.task), uint32(header.round - back)).base;
+        }
+        return true;
     }
 
     function _checkHeader(bytes32 update, IPenaltyManagerTypes.Update calldata header)

@@ -215,6 +215,46 @@ contract SketchAuditTest is AuditBase {
         }
     }
 
+    /// @dev Where updates are buffered, one may have begun with the base of an earlier round.
+    function test_an_update_of_a_recent_base_is_no_fault() public {
+        Story memory s = story();
+        IPenaltyManagerTypes.Update memory u = header(s);
+        u.base = "earlier";
+        based(ROUND - 1, "earlier");
+        Place memory place = settle(u, s);
+        refused(Errors.NoFault.selector);
+        audit.punishEntry(place, u, s.opening(0));
+    }
+
+    function test_a_base_is_recent_for_a_hundred_rounds() public {
+        Story memory s = story();
+        s.commitment ^= bytes32(uint256(1));
+        uint32 round = 200;
+        rounds.open(TASK, round, ATTEMPT);
+        IRoundManagerTypes.Round memory r = rounds.roundOf(TASK, round);
+        (r.stage, r.seed, r.base) = (IRoundManagerTypes.Stage.Scoring, SEED, "base");
+        rounds.set(TASK, round, r);
+        based(round - 100, "oldest");
+        based(round - 101, "older");
+        IPenaltyManagerTypes.Update memory u = header(s);
+        (u.round, u.base) = (round, "older");
+        Sketch memory claim = claimOf(s);
+        (claim.round, claim.update) = (round, hash(u));
+        bytes memory signature = signed(claim);
+        refused(abi.encodeWithSelector(Errors.OtherHeader.selector, claim.update, hash(u)));
+        audit.punishClaim(u, claim, signature, s.opening(2));
+        u.base = "oldest";
+        claim.update = hash(u);
+        signature = signed(claim);
+        equal(audit.punishClaim(u, claim, signature, s.opening(2)), OWN / 10, "taken");
+    }
+
+    function based(uint32 round, bytes32 base) private {
+        IRoundManagerTypes.Round memory r = rounds.roundOf(TASK, round);
+        r.base = base;
+        rounds.set(TASK, round, r);
+    }
+
     // ---- Nobody is framed ----
 
     function test_nothing_but_what_is_in_the_trees_counts() public {

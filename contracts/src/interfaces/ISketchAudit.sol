@@ -46,7 +46,7 @@ interface ISketchAuditTypes {
     /// @notice What was found.
     enum Fault {
         None,
-        /// The update is of another task, round or base.
+        /// The update is of another task or round, or of a base that no recent round had.
         Foreign,
         /// The header's norm is none.
         Norm,
