@@ -209,12 +209,15 @@ impl World {
 
     /// Starts a trainer on a slice of the committed images.
     pub fn trainer(&self, index: u8, more: &[&str]) -> Process {
+        let from = 300 * usize::from(index);
+        self.trainer_on(index, from..from + 300, more)
+    }
+
+    /// Starts a trainer on these of the committed images.
+    pub fn trainer_on(&self, index: u8, range: std::ops::Range<usize>, more: &[&str]) -> Process {
         let data = self.dir.path().join(format!("trainer-{index}-data"));
         fs::create_dir_all(&data).unwrap();
-        let from = 300 * usize::from(index);
-        images(Part::Train, from..from + 300)
-            .save(&data, Part::Train)
-            .unwrap();
+        images(Part::Train, range).save(&data, Part::Train).unwrap();
         let mut command = self.node(
             "trainer",
             &trainer(index),

@@ -18,8 +18,9 @@ pub(crate) struct Facts {
     pub(crate) domain: PayoutDomain,
     /// What the round's proof is about.
     pub(crate) statement: Statement,
-    /// The checkpoint that the round started from.
-    pub(crate) base: BlobHash,
+    /// The checkpoints that updates may begin with: the round's base, and those of as many rounds
+    /// before it as the task allows, newest first.
+    pub(crate) bases: Vec<BlobHash>,
     /// What the round was settled with.
     pub(crate) submission: ResultSubmission,
     /// What the submission's proof says of the updates; nothing if it is none.
@@ -33,6 +34,18 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// The checkpoint that the round started from.
+    pub(crate) fn base(&self) -> BlobHash {
+        self.bases[0]
+    }
+
+    /// Rounds that an update's base lies back, if it is one that the task allows. Of equal bases
+    /// the newest counts.
+    pub(crate) fn staleness(&self, base: &BlobHash) -> Option<u32> {
+        let back = self.bases.iter().position(|known| known == base)?;
+        u32::try_from(back).ok()
+    }
+
     /// Reads them.
     pub(crate) async fn gather(
         chain: &Chain,
@@ -55,7 +68,7 @@ impl Facts {
         Ok(Self {
             domain: chain.domain(),
             statement: statement_of(&told),
-            base: state.base,
+            bases: bases(chain, task, round, state.base, &spec.aggregation).await?,
             claim: claim.map(|submission| submission.claim),
             submission,
             reveals,
@@ -63,6 +76,21 @@ impl Facts {
             split: (told.split, told.rank_decay_bps),
         })
     }
+}
+
+async fn bases(
+    chain: &Chain,
+    task: TaskId,
+    round: RoundId,
+    base: BlobHash,
+    aggregation: &AggregationSpec,
+) -> anyhow::Result<Vec<BlobHash>> {
+    let mut bases = vec![base];
+    let oldest = round.0.saturating_sub(aggregation.staleness_limit()).max(1);
+    for earlier in (oldest..round.0).rev() {
+        bases.push(chain.round(task, RoundId(earlier)).await?.base);
+    }
+    Ok(bases)
 }
 
 /// The statement in the proofs' own type.

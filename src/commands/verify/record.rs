@@ -68,7 +68,7 @@ impl Audit<'_> {
         same("task", &record.task, &statement.task)?;
         same("round", &record.round, &statement.round)?;
         same("attempt", &record.attempt, &statement.attempt)?;
-        same("base", &record.base, &self.facts.base)?;
+        same("base", &record.base, &self.facts.base())?;
         same("checkpoint", &record.checkpoint, &statement.checkpoint)?;
         same("seed", &record.dossier.seed, &statement.seed)
     }
@@ -106,12 +106,19 @@ impl Audit<'_> {
             let (update, domain) = (&entry.update, &self.facts.domain);
             let bad = |what: &str| format!("the {what} of {} is not by it", update.trainer);
             update.verify(domain).map_err(|_| bad("header"))?;
-            let here = (self.record.task, self.record.round, self.record.base);
+            let here = (self.record.task, self.record.round);
             let header = &update.header;
-            if entry.sketched.is_some() && (header.task, header.round, header.base) != here {
+            if entry.sketched.is_some() && (header.task, header.round) != here {
                 return Err(format!(
                     "the update of {} is for another round",
                     update.trainer
+                ));
+            }
+            if entry.sketched.is_some() && self.facts.staleness(&header.base).is_none() {
+                return Err(format!(
+                    "the update of {} begins with a checkpoint that is none of the task's latest {}",
+                    update.trainer,
+                    self.facts.bases.len()
                 ));
             }
             let Some(signed) = &entry.claim else {
@@ -361,18 +368,25 @@ impl Audit<'_> {
     fn weighted(&self) -> String {
         let left_out = |entry: &&RecordedUpdate| entry.refusal.is_none() && entry.weight == 0;
         let count = self.record.dossier.updates.iter().filter(left_out).count();
+        let counted = match self.facts.aggregation.buffer() {
+            None => "claimed examples, capped",
+            Some(_) => "claimed examples, capped and discounted by their bases' ages",
+        };
         match count {
-            0 => "claimed examples, capped, of all that are kept".into(),
+            0 => format!("{counted}, of all that are kept"),
             _ => format!(
-                "claimed examples, capped; {count} kept by the filter left out, which is by the validators' held-out losses and not checkable"
+                "{counted}; {count} kept by the filter left out, which is by the validators' held-out losses and not checkable"
             ),
         }
     }
 
     fn weights(&self) -> Found {
-        let most = self.facts.aggregation.num_examples_max;
         self.each(|entry| {
-            let due = entry.update.header.num_examples.min(most);
+            let header = &entry.update.header;
+            // Nothing is sketched, and so nothing kept, of any other base.
+            let staleness = self.facts.staleness(&header.base).unwrap_or(0);
+            let aggregation = &self.facts.aggregation;
+            let due = aggregation.weight(header.num_examples, staleness);
             let (trainer, weight) = (entry.update.trainer, entry.weight);
             match weight {
                 0 => Ok(()),

@@ -21,7 +21,7 @@ use convoke_protocol::record::{Dossier, RECORD_VERSION, RecordedUpdate, RoundRec
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::sketch::{Norm, SketchClaim, Sketched};
 use convoke_protocol::split::{Contribution, split_down};
-use convoke_protocol::task::{AggregationSpec, SplitKind};
+use convoke_protocol::task::{AggregationMode, AggregationSpec, SplitKind};
 use convoke_protocol::update::UpdateHeader;
 use convoke_sketch::{TensorFile, measure, quantize, sketch};
 use rand::{Rng as _, SeedableRng as _};
@@ -137,7 +137,7 @@ impl World {
         let facts = Facts {
             domain: DOMAIN,
             statement,
-            base,
+            bases: vec![base],
             claim: Some(round_of(&record, &statement).claim()),
             submission,
             reveals: Vec::new(),
@@ -327,6 +327,31 @@ fn an_honest_round_holds_in_every_check() {
     for slot in 0..usize::from(TRAINERS) {
         assert_eq!(world.lie_about(slot, |_| ()), None);
     }
+}
+
+#[test]
+fn updates_of_older_bases_hold_within_the_limit_and_at_their_discount() {
+    let world = World::with_momentum(0.0);
+    let (mut facts, mut record) = (world.facts.clone(), world.record.clone());
+    facts.aggregation.mode = AggregationMode::Buffered;
+    record.base = BlobHash([8; 32]);
+    facts.bases = vec![record.base, BlobHash([9; 32]), world.record.base];
+    let checked = |facts: &Facts, record: &RoundRecord| {
+        let checks = check_record(facts, record);
+        ["signatures", "weights"].map(|name| outcome(&checks, name))
+    };
+    let honest = [Outcome::Holds, Outcome::Holds];
+    assert_eq!(checked(&facts, &record), [Outcome::Holds, Outcome::Fails]);
+    for entry in &mut record.dossier.updates {
+        let examples = entry.update.header.num_examples;
+        entry.weight = facts.aggregation.weight(examples, 2);
+    }
+    assert_eq!(checked(&facts, &record), honest);
+    record.dossier.updates[1].weight += 1;
+    assert_eq!(checked(&facts, &record), [Outcome::Holds, Outcome::Fails]);
+    record.dossier.updates[1].weight -= 1;
+    facts.bases.truncate(2);
+    assert_eq!(checked(&facts, &record)[0], Outcome::Fails, "it is too old");
 }
 
 #[test]
