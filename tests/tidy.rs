@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/sim", &["protocol"]),
     ("crates/sketch", &["protocol"]),
     ("crates/transport", &["protocol"]),
+    ("crates/valuation", &[]),
     ("models", &["protocol"]),
     (
         "trainer",
@@ -36,7 +37,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "validator",
-        &["client", "models", "node", "protocol", "transport"],
+        &[
+            "client",
+            "models",
+            "node",
+            "protocol",
+            "transport",
+            "valuation",
+        ],
     ),
 ];
 

@@ -3,6 +3,7 @@
 use convoke_models::ModelError;
 use convoke_node::NodeError;
 use convoke_transport::TransportError;
+use convoke_valuation::ValuationError;
 
 /// What ends a validator, or makes it sit out a round.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum ValidatorError {
     /// The held-out data, the device, or the evaluation itself.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The updates could not be valued by the task's method.
+    #[error("the updates could not be valued: {0}")]
+    Valuation(#[from] ValuationError<ModelError>),
     /// The blob store, or a blob that did not arrive.
     #[error(transparent)]
     Transport(#[from] TransportError),

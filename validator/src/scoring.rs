@@ -1,5 +1,10 @@
 //! Measures candidates on held-out data: direction against a reference step of the
-//! validator's own, and loss. See `convoke_protocol::scores` for what the numbers mean.
+//! validator's own, loss, and what they are worth by the task's method. See
+//! `convoke_protocol::scores` for what the numbers mean.
+
+mod directions;
+mod utility;
+mod value;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +15,14 @@ use convoke_models::{
 };
 use convoke_protocol::ids::{RoundId, TaskId};
 use convoke_protocol::message::Candidate;
-use convoke_protocol::scores::{CandidateScore, Outcome, Score, ScoreSheet};
+use convoke_protocol::scores::{CandidateScore, Outcome, ScoreSheet};
 use convoke_protocol::task::TaskSpec;
+
+use self::directions::Directions;
+pub use self::utility::{HeldOutUtility, Player};
+pub use self::value::{Effort, ROUND_TOLERANCE};
+use self::value::{Table, write_values};
+use crate::error::ValidatorError;
 
 /// Passes over the held-out data that the reference step takes. Measured with 330 held-out
 /// images: six to eight tell every flipped update from the honest ones; at ten the reference
@@ -30,8 +41,17 @@ pub struct Bench {
     evaluator: Evaluator,
 }
 
-/// Called before each measurement: how many are done, of how many.
+/// Called before each measurement: how many are done, of how many at most.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+
+/// What came of scoring a round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The scores.
+    pub sheet: ScoreSheet,
+    /// What the values in it took, if coalitions were evaluated for them.
+    pub effort: Option<Effort>,
+}
 
 impl Bench {
     /// Checks that the data fits the task's model.
@@ -61,11 +81,12 @@ impl Bench {
     /// Scores the candidates of a round. `read` gives a candidate's file.
     ///
     /// Takes [`REFERENCE_EPOCHS`] of training and N + 1 evaluations of the held-out data, N²/2
-    /// products of deltas, and memory for N + 3 models.
+    /// products of deltas, and memory for N + 3 models; and as many evaluations more as the task
+    /// allows, if its method values coalitions.
     ///
     /// # Errors
-    /// What is this machine's fault, or that of the checkpoint: [`ModelError`]. A candidate at
-    /// fault is marked in the sheet instead.
+    /// What is this machine's fault, or that of the checkpoint: [`ValidatorError::Model`],
+    /// [`ValidatorError::Valuation`]. A candidate at fault is marked in the sheet instead.
     pub fn score(
         &self,
         round: RoundId,
@@ -74,35 +95,28 @@ impl Bench {
         read: &mut dyn FnMut(&Candidate) -> Result<Vec<u8>, ModelError>,
         stop: &AtomicBool,
         progress: Progress<'_>,
-    ) -> Result<ScoreSheet, ModelError> {
-        let of = candidates.len() + 1;
-        progress(0, of);
+    ) -> Result<Scored, ValidatorError> {
+        let measured = candidates.len() + 1;
+        progress(0, measured);
         let base = Parameters::from_safetensors(checkpoint, Some(&self.layout))?;
         let before = self.evaluator.evaluate(&base)?;
         if !before.loss.is_finite() {
-            return Err(ModelError::Parameters(
-                "the checkpoint's held-out loss is not finite".into(),
-            ));
+            let reason = "the checkpoint's held-out loss is not finite";
+            return Err(ModelError::Parameters(reason.into()).into());
         }
         let reference = self.reference(round, &base, stop)?;
-        let mut deltas = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            // Not a delta of this model, or not finite: the submission's fault.
-            let delta = Parameters::from_safetensors(&read(candidate)?, Some(&self.layout));
-            deltas.push(delta.ok());
-        }
+        let deltas = self.read_deltas(candidates, read)?;
         let directions = Directions::compare(&deltas, &reference);
-        let total: u128 = candidates.iter().map(|c| u128::from(c.num_examples)).sum();
+        drop(reference);
+        let total = candidates.iter().map(|c| u128::from(c.num_examples)).sum();
         let mut scores = Vec::with_capacity(candidates.len());
         for (index, (candidate, delta)) in candidates.iter().zip(&deltas).enumerate() {
-            progress(index + 1, of);
-            if stop.load(Ordering::Relaxed) {
-                return Err(ModelError::Interrupted { step: 0 });
+            progress(index + 1, measured);
+            if keep_on(stop).is_break() {
+                return Err(ModelError::Interrupted { step: 0 }.into());
             }
-            let loss = match delta {
-                Some(delta) => self.loss_with(&base, delta, weight(candidate, total))?,
-                None => f64::INFINITY,
-            };
+            let player = delta.as_ref().map(|delta| Player::new(candidate, delta));
+            let loss = self.loss_with(&base, player, total)?;
             let outcome = if loss.is_finite() {
                 Outcome::Scored(directions.score(index, before.loss - loss))
             } else {
@@ -113,13 +127,28 @@ impl Bench {
                 outcome,
             });
         }
-        Ok(ScoreSheet {
+        let mut sheet = ScoreSheet {
             task: self.task,
             round,
             base_loss_micros: (before.loss * 1e6) as u64,
             base_accuracy_ppm: (before.accuracy * 1e6) as u32,
             candidates: scores,
-        })
+        };
+        let mut done = measured;
+        let table = Table {
+            evaluator: &self.evaluator,
+            base: &base,
+            base_loss: before.loss,
+            candidates,
+            deltas: &deltas,
+            before_each: &mut |at_most| {
+                progress(done, measured + at_most as usize);
+                done += 1;
+                keep_on(stop)
+            },
+        };
+        let effort = write_values(&mut sheet, &self.spec.contribution, table)?;
+        Ok(Scored { sheet, effort })
     }
 
     /// Held-out losses of two checkpoints, in millionths of a nat; what is not finite is as bad as
@@ -164,25 +193,35 @@ impl Bench {
             // The learning rate of the first round is the task's.
             round: round.0.saturating_sub(1),
         };
-        let mut keep_on = |_| {
-            if stop.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        Ok(train(&config, base, &self.data, &self.device, &mut keep_on)?.delta)
+        let mut after_each = |_| keep_on(stop);
+        Ok(train(&config, base, &self.data, &self.device, &mut after_each)?.delta)
     }
 
-    /// Held-out loss with one update alone, at its weight in the average.
+    /// The deltas; none of a candidate at fault.
+    fn read_deltas(
+        &self,
+        candidates: &[Candidate],
+        read: &mut dyn FnMut(&Candidate) -> Result<Vec<u8>, ModelError>,
+    ) -> Result<Vec<Option<Parameters>>, ModelError> {
+        let delta = |candidate: &Candidate| {
+            // Not a delta of this model, or not finite: the submission's fault.
+            Ok(Parameters::from_safetensors(&read(candidate)?, Some(&self.layout)).ok())
+        };
+        candidates.iter().map(delta).collect()
+    }
+
+    /// Held-out loss with one update alone, at its weight in the average; infinite without one.
     fn loss_with(
         &self,
         base: &Parameters,
-        delta: &Parameters,
-        weight: f32,
+        player: Option<Player<'_>>,
+        total: u128,
     ) -> Result<f64, ModelError> {
+        let Some(player) = player else {
+            return Ok(f64::INFINITY);
+        };
         let mut stepped = base.clone();
-        stepped.add_scaled(delta, weight)?;
+        stepped.add_scaled(player.delta, player.weight(total))?;
         if !stepped.is_finite() {
             return Ok(f64::INFINITY);
         }
@@ -190,139 +229,10 @@ impl Bench {
     }
 }
 
-/// Cosines of the candidates with each other and with the reference.
-struct Directions {
-    /// With the reference.
-    reference: Vec<f64>,
-    /// Sums of squared cosines with the other candidates.
-    others: Vec<f64>,
-    /// Number of parameters.
-    dimension: f64,
-}
-
-impl Directions {
-    fn compare(deltas: &[Option<Parameters>], reference: &Parameters) -> Self {
-        let values = |delta: &Option<Parameters>| delta.as_ref().map(|d| d.values().to_vec());
-        let deltas: Vec<Vec<f32>> = deltas
-            .iter()
-            .map(|delta| values(delta).unwrap_or_default())
-            .collect();
-        let squared = |i: usize, j: usize| cosine(&deltas[i], &deltas[j]).powi(2);
-        let mut others = vec![0.0; deltas.len()];
-        for i in 0..deltas.len() {
-            for j in i + 1..deltas.len() {
-                let squared = squared(i, j);
-                others[i] += squared;
-                others[j] += squared;
-            }
-        }
-        let reference_cosines = deltas
-            .iter()
-            .map(|delta| cosine(delta, reference.values()))
-            .collect();
-        Self {
-            reference: reference_cosines,
-            others,
-            dimension: reference.len() as f64,
-        }
-    }
-
-    /// The score of candidate `index` with a held-out gain in nats. Casts saturate.
-    fn score(&self, index: usize, gain: f64) -> Score {
-        let cosine = self.reference[index];
-        let related = self.others[index] + cosine.powi(2);
-        let relatedness = self.dimension * related / self.others.len() as f64;
-        Score {
-            gain_micros: (gain * 1e6) as i64,
-            cosine_ppm: (cosine * 1e6) as i32,
-            relatedness_milli: (relatedness * 1e3) as u32,
-        }
-    }
-}
-
-/// The weight that the candidate has in the average, its clipping included.
-fn weight(candidate: &Candidate, total: u128) -> f32 {
-    if total == 0 {
-        return 0.0;
-    }
-    let share = candidate.num_examples as f64 / total as f64;
-    (share * f64::from(candidate.clip_ppm) / 1e6) as f32
-}
-
-/// Cosine of two vectors, in -1..=1; 0 if either is zero.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (f64::from(*a), f64::from(*b));
-        ab += a * b;
-        aa += a * a;
-        bb += b * b;
-    }
-    let norms = (aa * bb).sqrt();
-    if norms > 0.0 {
-        (ab / norms).clamp(-1.0, 1.0)
+fn keep_on(stop: &AtomicBool) -> ControlFlow<()> {
+    if stop.load(Ordering::Relaxed) {
+        ControlFlow::Break(())
     } else {
-        0.0
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use rand::{Rng as _, SeedableRng as _};
-
-    use super::*;
-
-    fn parameters(values: &[f32]) -> Parameters {
-        let layout = vec![TensorSpec {
-            name: "w".into(),
-            shape: vec![values.len()],
-        }];
-        Parameters::new(layout, values.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn relatedness_is_one_for_noise_and_more_for_what_agrees() {
-        let mut rng = rand::rngs::StdRng::seed_from_u64(7);
-        let mut noise = || {
-            (0..4_000)
-                .map(|_| rng.random_range(-1.0f32..1.0))
-                .collect::<Vec<_>>()
-        };
-        let common = noise();
-        let near = |noise: Vec<f32>| {
-            let mixed: Vec<_> = noise
-                .iter()
-                .zip(&common)
-                .map(|(n, c)| n + 0.5 * c)
-                .collect();
-            Some(parameters(&mixed))
-        };
-        let deltas = [
-            near(noise()),
-            near(noise()),
-            near(noise()),
-            Some(parameters(&noise())),
-        ];
-        let directions = Directions::compare(&deltas, &parameters(&common));
-        let scores: Vec<_> = (0..4).map(|index| directions.score(index, 0.0)).collect();
-        assert!(
-            scores[..3]
-                .iter()
-                .all(|s| s.relatedness_milli > 100_000 && s.cosine_ppm > 300_000)
-        );
-        assert!(
-            scores[3].relatedness_milli < 4_000,
-            "{}",
-            scores[3].relatedness_milli
-        );
-    }
-
-    #[test]
-    fn the_cosine_is_that_of_the_textbook_and_zero_for_nothing() {
-        assert!((cosine(&[1.0, 0.0], &[2.0, 0.0]) - 1.0).abs() < 1e-12);
-        assert!((cosine(&[1.0, 0.0], &[-3.0, 0.0]) + 1.0).abs() < 1e-12);
-        assert!(cosine(&[1.0, 0.0], &[0.0, 5.0]).abs() < 1e-12);
-        assert!((cosine(&[0.0; 3], &[1.0; 3])).abs() < 1e-12);
+        ControlFlow::Continue(())
     }
 }

@@ -83,6 +83,15 @@ pub enum ValidatorEvent {
         /// Measurements in all.
         of: usize,
     },
+    /// The updates are valued by a method that evaluates coalitions of them.
+    Valued {
+        /// The round.
+        round: RoundId,
+        /// Coalitions evaluated.
+        evaluations: u32,
+        /// Orders of the updates followed; 0 for methods that follow none.
+        permutations: u32,
+    },
     /// The scores are committed to.
     Committed {
         /// The round.

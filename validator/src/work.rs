@@ -12,7 +12,7 @@ use convoke_transport::{BlobStore, TransportError};
 
 use crate::error::ValidatorError;
 use crate::record::Request;
-use crate::scoring::Bench;
+use crate::scoring::{Bench, Effort};
 use crate::service::{Listener, ValidatorEvent};
 
 /// Largest checkpoint that is fetched, in bytes.
@@ -89,8 +89,8 @@ impl Work {
             self.fetch(&candidate.delta, candidate.delta_bytes).await?;
         }
         let checkpoint = self.blobs.read(&request.base)?;
-        blocking(move || {
-            let round = request.round;
+        let (round, listener) = (request.round, self.listener.clone());
+        let scored = blocking(move || {
             let mut progress =
                 |done, of| (self.listener)(ValidatorEvent::Scoring { round, done, of });
             let mut read = |candidate: &Candidate| {
@@ -109,7 +109,19 @@ impl Work {
                 &mut progress,
             )
         })
-        .await
+        .await?;
+        if let Some(Effort {
+            evaluations,
+            permutations,
+        }) = scored.effort
+        {
+            listener(ValidatorEvent::Valued {
+                round,
+                evaluations,
+                permutations,
+            });
+        }
+        Ok(scored.sheet)
     }
 
     async fn evaluate(
@@ -141,12 +153,12 @@ impl Work {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    compute: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
+async fn blocking<T: Send + 'static, E: Into<ValidatorError> + Send + 'static>(
+    compute: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ValidatorError> {
     let thread = tokio::task::spawn_blocking(compute);
     let found = thread
         .await
         .map_err(|error| ValidatorError::Thread(error.to_string()))?;
-    Ok(found?)
+    found.map_err(Into::into)
 }

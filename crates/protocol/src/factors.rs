@@ -13,7 +13,7 @@ use crate::scores::weighted_median;
 use crate::task::BPS;
 use crate::update::typed_digest;
 
-/// The factor of an update whose held-out cosine is the median one.
+/// The factor of an update whose value is the median one.
 pub const FACTOR_ONE: u16 = 10_000;
 
 /// No factor exceeds this, so that one lucky measurement does not take the pool.

@@ -39,8 +39,8 @@ pub enum Judgement {
     Refuse(Refusal),
 }
 
-/// Judges the combined scores. The factor of those kept is their cosine, nothing if negative,
-/// over the median of the positive ones.
+/// Judges the combined scores. The factor of those kept is their value, nothing if negative, over
+/// the median of the positive ones.
 #[must_use]
 pub fn judge(combined: &Combined) -> Vec<Judgement> {
     let refusals: Vec<_> = combined
@@ -56,7 +56,7 @@ pub fn judge(combined: &Combined) -> Vec<Judgement> {
         .iter()
         .zip(&refusals)
         .filter(|(_, refusal)| refusal.is_none());
-    let median = median_cosine(kept.filter_map(|(score, _)| *score));
+    let median = median_value(kept.filter_map(|(score, _)| *score));
     let judgements = combined
         .scores
         .iter()
@@ -65,11 +65,17 @@ pub fn judge(combined: &Combined) -> Vec<Judgement> {
             (_, Some(refusal)) => Judgement::Refuse(refusal),
             (Some(score), None) => Judgement::Keep {
                 score: *score,
-                factor: factor(score.cosine_ppm, median),
+                factor: factor(score.value_nanos, median),
             },
             (None, None) => Judgement::Refuse(Refusal::NotEvaluable),
         });
     judgements.collect()
+}
+
+/// Judges one validator's sheet as if there were no other.
+#[must_use]
+pub fn judge_alone(sheet: &ScoreSheet) -> Vec<Judgement> {
+    combine(&[(sheet, Amount(1))]).map_or_else(Vec::new, |own| judge(&own))
 }
 
 /// One validator's factors for all `updates` of a round, from its own sheet alone: what it commits
@@ -78,8 +84,7 @@ pub fn judge(combined: &Combined) -> Vec<Judgement> {
 #[must_use]
 pub fn factors(sheet: &ScoreSheet, positions: &[u16], updates: u16) -> Vec<u16> {
     let mut factors = vec![0; usize::from(updates)];
-    let judgements = combine(&[(sheet, Amount(1))]).map_or_else(Vec::new, |own| judge(&own));
-    for (position, judgement) in positions.iter().zip(judgements) {
+    for (position, judgement) in positions.iter().zip(judge_alone(sheet)) {
         if let (Judgement::Keep { factor, .. }, Some(slot)) =
             (judgement, factors.get_mut(usize::from(*position)))
         {
@@ -115,6 +120,7 @@ fn refusal(score: &Score, combined: &Combined) -> Option<Refusal> {
         gain_micros,
         cosine_ppm,
         relatedness_milli,
+        ..
     } = *score;
     let base_loss_micros = combined.base_loss_micros;
     if -i128::from(gain_micros) * 1_000 > i128::from(base_loss_micros) * HARM_MAX_MILLI {
@@ -140,16 +146,16 @@ fn refusal(score: &Score, combined: &Combined) -> Option<Refusal> {
     })
 }
 
-fn factor(cosine_ppm: i32, median_ppm: i32) -> u16 {
-    let scaled = i64::from(cosine_ppm) * i64::from(FACTOR_ONE) / i64::from(median_ppm.max(1));
-    u16::try_from(scaled.clamp(0, i64::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
+fn factor(value_nanos: i64, median_nanos: i64) -> u16 {
+    let scaled = i128::from(value_nanos) * i128::from(FACTOR_ONE) / i128::from(median_nanos.max(1));
+    u16::try_from(scaled.clamp(0, i128::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
 }
 
-/// The lower median of the positive cosines; 1 if there are none.
-fn median_cosine(scores: impl Iterator<Item = Score>) -> i32 {
-    let mut positive: Vec<i32> = scores
-        .map(|score| score.cosine_ppm)
-        .filter(|cosine| *cosine > 0)
+/// The lower median of the positive values; 1 if there are none.
+fn median_value(scores: impl Iterator<Item = Score>) -> i64 {
+    let mut positive: Vec<i64> = scores
+        .map(|score| score.value_nanos)
+        .filter(|value| *value > 0)
         .collect();
     positive.sort_unstable();
     positive
@@ -170,6 +176,7 @@ mod tests {
                 gain_micros: *gain_micros,
                 cosine_ppm: *cosine_ppm,
                 relatedness_milli: *relatedness_milli,
+                value_nanos: 1_000 * i64::from(*cosine_ppm),
             })
         };
         Combined {
@@ -208,20 +215,28 @@ mod tests {
         assert_eq!(codes(&round)[0], "not_evaluable");
     }
 
-    #[test]
-    fn pay_follows_the_cosine_up_to_a_cap() {
-        let round = combined(&[
-            (0, 100, 9_000),
-            (0, 50, 9_000),
-            (0, 900, 9_000),
-            (0, -1, 9_000),
-        ]);
-        let factor = |judgement: &Judgement| match judgement {
-            Judgement::Keep { factor, .. } => *factor,
-            Judgement::Refuse(_) => u16::MAX,
+    /// The factors of updates of these values, none of which is refused.
+    fn factors_of(values: &[i64]) -> Vec<u16> {
+        let mut round = combined(&vec![(0, 100_000, 90_000); values.len()]);
+        for (score, value) in round.scores.iter_mut().flatten().zip(values) {
+            score.value_nanos = *value;
+        }
+        let factor = |judgement: Judgement| match judgement {
+            Judgement::Keep { factor, .. } => Some(factor),
+            Judgement::Refuse(_) => None,
         };
-        let factors: Vec<_> = judge(&round).iter().map(factor).collect();
-        assert_eq!(factors, [10_000, 5_000, 20_000, 0]);
+        judge(&round).into_iter().filter_map(factor).collect()
+    }
+
+    #[test]
+    fn pay_follows_the_value_up_to_a_cap() {
+        assert_eq!(factors_of(&[100, 50, 900, -1]), [10_000, 5_000, 20_000, 0]);
+        // The unit does not matter, however large, and a median of next to nothing is one, too.
+        let huge = i64::MAX / 1_000;
+        let scaled = [100 * huge, 50 * huge, 900 * huge, -huge];
+        assert_eq!(factors_of(&scaled), [10_000, 5_000, 20_000, 0]);
+        assert_eq!(factors_of(&[1, 3, i64::MIN + 1]), [10_000, 20_000, 0]);
+        assert_eq!(factors_of(&[0, -5]), [0, 0]);
         assert!(judge(&combined(&[])).is_empty());
         assert_eq!(judge(&combined(&[(i64::MIN + 1, i32::MIN, 0)])).len(), 1);
     }
@@ -235,6 +250,7 @@ mod tests {
                 gain_micros: 0,
                 cosine_ppm,
                 relatedness_milli: 90_000,
+                value_nanos: 1_000 * i64::from(cosine_ppm),
             }),
         };
         let sheet = ScoreSheet {

@@ -13,7 +13,11 @@
 //! The first two work in late rounds, too, when honest deltas of skewed data point against each
 //! other, because each undoes the last averaging, and none of them alone lowers the loss.
 //!
-//! All are integers (millionths), so that all parties combine the same.
+//! These decide who is refused. What the others are paid by is the `value` that the task's method
+//! (`[contribution]`) gives them: for `direction` the cosine again, for the others what they do to
+//! the held-out loss.
+//!
+//! All are integers, so that all parties combine the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +69,9 @@ pub struct Score {
     /// What the update has in common with the others and the reference, in thousandths of what
     /// noise would have.
     pub relatedness_milli: u32,
+    /// What the update is worth by the task's method, in billionths: of a nat for methods that
+    /// measure loss. Only its ratio to the values of the others counts.
+    pub value_nanos: i64,
 }
 
 /// Binds a sheet to its validator until the reveal; `salt` keeps it from being guessed.
@@ -144,6 +151,7 @@ pub fn combine(sheets: &[StakedSheet<'_>]) -> Option<Combined> {
             cosine_ppm: i32::try_from(part(|score| i64::from(score.cosine_ppm))?).ok()?,
             relatedness_milli: u32::try_from(part(|score| i64::from(score.relatedness_milli))?)
                 .ok()?,
+            value_nanos: part(|score| score.value_nanos)?,
         })
     };
     let losses: Vec<_> = sheets
@@ -188,6 +196,7 @@ mod tests {
                     gain_micros,
                     cosine_ppm: 1,
                     relatedness_milli: 1,
+                    value_nanos: 1,
                 })
             }),
         };

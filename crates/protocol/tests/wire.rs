@@ -58,6 +58,7 @@ fn sheet() -> ScoreSheet {
         gain_micros: -12_345,
         cosine_ppm: -67_890,
         relatedness_milli: 4_000,
+        value_nanos: -98_765,
     };
     ScoreSheet {
         task: TaskId(7),

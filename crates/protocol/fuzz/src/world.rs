@@ -276,6 +276,7 @@ impl World {
                 gain_micros: 1_000,
                 cosine_ppm: 200_000,
                 relatedness_milli: 90_000,
+                value_nanos: 200_000_000,
             }),
         };
         ScoreSheet {

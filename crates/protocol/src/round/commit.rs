@@ -69,6 +69,7 @@ impl Commit {
             gain_micros: 0,
             cosine_ppm: 0,
             relatedness_milli: 0,
+            value_nanos: 0,
         };
         let kept = candidates
             .into_iter()

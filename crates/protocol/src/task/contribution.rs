@@ -13,11 +13,12 @@ pub struct ContributionSpec {
     /// `"direction"`, `"alignment"`, `"gain"`, `"leave_one_out"`, `"tmc_shapley"` or
     /// `"gtg_shapley"`.
     pub method: ScoreMethod,
-    /// A validator evaluates at most so many coalitions in a round, 1 to 1,000,000.
+    /// A validator evaluates at most so many coalitions in a round, 1 to 1,000,000, but never
+    /// fewer than updates and one: else some would not be measured at all.
     pub evaluations_max: u32,
 }
 
-/// What an update's factor is made of.
+/// What an update's factor is made of; `docs/contribution.md` compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreMethod {
@@ -27,11 +28,12 @@ pub enum ScoreMethod {
     Alignment,
     /// What it alone takes off the held-out loss.
     Gain,
-    /// What the held-out loss loses without it.
+    /// By how much held-out loss is higher with the average of the others.
     LeaveOneOut,
-    /// Its Shapley value by truncated Monte-Carlo sampling.
+    /// Its Shapley value by truncated Monte-Carlo sampling (Ghorbani and Zou 2019,
+    /// arXiv:1904.02868).
     TmcShapley,
-    /// Its Shapley value by guided truncation.
+    /// Its Shapley value by guided truncation (Liu et al. 2022, arXiv:2109.02053).
     GtgShapley,
 }
 

@@ -294,6 +294,7 @@ impl Node {
                     gain_micros: ((base_loss - moved) * 1e6) as i64,
                     cosine_ppm: (cosine * 1e6) as i32,
                     relatedness_milli: (share * (related + cosine.powi(2)) * 1e3) as u32,
+                    value_nanos: (cosine * 1e9) as i64,
                 }),
             }
         };
