@@ -11,9 +11,17 @@ const LINES_MAX: usize = 500;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "aggregator",
-        &["client", "proofs", "protocol", "sketch", "transport"],
+        &[
+            "client",
+            "compress",
+            "proofs",
+            "protocol",
+            "sketch",
+            "transport",
+        ],
     ),
     ("contracts/client", &["protocol"]),
+    ("crates/compress", &["protocol", "sketch"]),
     ("crates/devnet", &[]),
     ("crates/node", &["client", "protocol", "transport"]),
     ("crates/proofs", &["protocol"]),
@@ -26,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "trainer",
         &[
             "client",
+            "compress",
             "models",
             "node",
             "proofs",
@@ -36,7 +45,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "validator",
-        &["client", "models", "node", "protocol", "transport"],
+        &[
+            "client",
+            "compress",
+            "models",
+            "node",
+            "protocol",
+            "transport",
+        ],
     ),
 ];
 
