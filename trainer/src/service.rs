@@ -10,7 +10,7 @@ use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
-use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
+use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order, RoundReport};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_transport::{BlobStore, Endpoint, Limits};
@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::TrainerError;
+use crate::feedback;
+use crate::packing::Packing;
 use crate::record::Record;
 use crate::sketching::{self, Question};
 use crate::training::Workbench;
@@ -164,6 +166,7 @@ struct Trainer {
     blobs: BlobStore,
     state: StateDir,
     bench: Arc<Workbench>,
+    packing: Packing,
     conduct: Option<Box<dyn Conduct>>,
     listener: Listener,
     claim: bool,
@@ -218,6 +221,7 @@ impl Trainer {
             },
         );
         let (done_tx, done) = mpsc::channel(1);
+        let packing = Packing::of(&task.spec.compression);
         Ok(Self {
             wallet: config.wallet,
             task,
@@ -225,6 +229,7 @@ impl Trainer {
             blobs,
             state,
             bench,
+            packing,
             conduct,
             listener,
             claim: config.claim,
@@ -238,7 +243,10 @@ impl Trainer {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {
-                    LinkEvent::Connected { .. } => {
+                    LinkEvent::Connected { history, .. } => {
+                        for report in &history {
+                            self.learn(report)?;
+                        }
                         let aggregator = self.task.aggregator;
                         self.tell(TrainerEvent::Connected { aggregator });
                     }
@@ -259,6 +267,7 @@ impl Trainer {
     async fn hear(&mut self, message: AggregatorMessage) -> Result<Option<Ended>, TrainerError> {
         match message {
             AggregatorMessage::Order(order) => self.obey(order).await?,
+            AggregatorMessage::Notice(Notice::RoundCommitted(report)) => self.learn(&report)?,
             AggregatorMessage::Notice(Notice::RoundSettled { round, .. }) => {
                 self.tell(TrainerEvent::Settled { round });
             }
@@ -314,6 +323,15 @@ impl Trainer {
                 Ok(())
             }
         }
+    }
+
+    /// What became of our update decides which residual the next one takes up.
+    fn learn(&self, report: &RoundReport) -> Result<(), TrainerError> {
+        Ok(feedback::settle(
+            &self.state,
+            self.wallet.address(),
+            report,
+        )?)
     }
 
     /// Trains for a round, unless that is under way or done already.
@@ -400,17 +418,17 @@ impl Trainer {
         if let Some(conduct) = &mut self.conduct {
             conduct.corrupt(round, delta.values_mut());
         }
-        let bytes = delta.to_safetensors();
-        let delta = self.blobs.insert_bytes(&bytes)?;
-        let stats = sketching::stats(&self.blobs, &delta)?;
+        let packed = self
+            .packing
+            .pack(round, base, delta, &self.state, &self.blobs)?;
         let header = UpdateHeader {
             task: self.task.task,
             round,
             base,
-            delta,
-            delta_root: stats.root,
-            delta_bytes: bytes.len() as u64,
-            delta_norm: stats.norm,
+            delta: packed.delta,
+            delta_root: packed.stats.root,
+            delta_bytes: packed.bytes,
+            delta_norm: packed.stats.norm,
             num_examples: trained.num_examples as u64,
             // Saturates: a loss is never negative, and an absurd one stays absurd.
             train_loss_micros: (f64::from(trained.loss) * 1e6) as u64,
@@ -430,7 +448,7 @@ impl Trainer {
             tracing::warn!(%delta, "asked for the sketch of a delta that is not ours");
             return Ok(());
         };
-        let (blobs, handle) = (self.blobs.clone(), self.link.handle());
+        let (blobs, codec, handle) = (self.blobs.clone(), self.packing.codec, self.link.handle());
         let (domain, wallet) = (self.task.chain.domain(), self.wallet.clone());
         let lie = self
             .conduct
@@ -438,7 +456,7 @@ impl Trainer {
             .is_some_and(|c| c.lies(question.round));
         tokio::spawn(async move {
             let work = move || {
-                let mut claim = sketching::claim(&blobs, &domain, &update, &question)?;
+                let mut claim = sketching::claim(&blobs, codec, &domain, &update, &question)?;
                 if lie {
                     claim.sums_root.0[0] ^= 1;
                 }

@@ -12,7 +12,10 @@ use rayon::prelude::*;
 
 use crate::codec::Codec;
 use crate::error::{CompressError, EncodingError};
-use crate::header::HEADER_BYTES;
+use crate::header::{HEADER_BYTES, values_of};
+
+/// More values than any file has.
+const VALUES_MAX: u64 = 1 << 56;
 
 /// An encoding in a file, decoded as it is read. Memory is what is asked for at once.
 #[derive(Debug)]
@@ -24,23 +27,29 @@ pub struct EncodedFile {
 }
 
 impl EncodedFile {
-    /// Opens the encoding of `values` values by `codec`. Its blocks are looked at when they are
-    /// read.
+    /// Opens an encoding by `codec` of as many values as it says. Its blocks are looked at when
+    /// they are read.
     ///
     /// # Errors
-    /// [`CompressError::Encoding`] for another length or header, [`CompressError::File`] if it
-    /// cannot be read.
-    pub fn open(path: &Path, codec: Codec, values: u64) -> Result<Self, CompressError> {
+    /// [`CompressError::Encoding`] for another header, and for a length that is not that of so
+    /// many values; [`CompressError::File`] if it cannot be read.
+    pub fn open(path: &Path, codec: Codec) -> Result<Self, CompressError> {
         let io = CompressError::file(path);
         let file = File::open(path).map_err(&io)?;
         let got = file.metadata().map_err(&io)?.len();
-        let expected = codec.encoded_bytes(values);
-        if got != expected {
+        if got < HEADER_BYTES as u64 {
+            let expected = HEADER_BYTES as u64;
             return Err(EncodingError::Length { got, expected }.into());
         }
         let mut head = [0; HEADER_BYTES];
         file.read_exact_at(&mut head, 0).map_err(&io)?;
+        let values = values_of(&head);
         codec.expect_header(&head, values)?;
+        // A count that no file has is cut: another length follows from it.
+        let expected = codec.encoded_bytes(values.min(VALUES_MAX));
+        if got != expected {
+            return Err(EncodingError::Length { got, expected }.into());
+        }
         let path = path.to_owned();
         Ok(Self {
             path,
@@ -48,6 +57,18 @@ impl EncodedFile {
             codec,
             values,
         })
+    }
+
+    /// Opens an encoding of so many values.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`EncodingError::Header`] if it is of another number.
+    pub fn open_like(path: &Path, codec: Codec, values: u64) -> Result<Self, CompressError> {
+        let file = Self::open(path, codec)?;
+        match file.values == values {
+            true => Ok(file),
+            false => Err(EncodingError::Header.into()),
+        }
     }
 
     /// Decodes all of it into a file at `out`: `header`, which is that of a safetensors file of
@@ -138,14 +159,14 @@ pub enum Delta {
 }
 
 impl Delta {
-    /// Opens a task's delta, of a model of so many values.
+    /// Opens a delta of a task with this codec.
     ///
     /// # Errors
-    /// If it cannot be read, or is no delta of this kind and length.
-    pub fn open(path: &Path, codec: Option<Codec>, values: u64) -> Result<Self, CompressError> {
+    /// If it cannot be read, or is no delta of this kind.
+    pub fn open(path: &Path, codec: Option<Codec>) -> Result<Self, CompressError> {
         match codec {
             None => Ok(Self::Whole(TensorFile::open(path)?)),
-            Some(codec) => EncodedFile::open(path, codec, values).map(Self::Encoded),
+            Some(codec) => EncodedFile::open(path, codec).map(Self::Encoded),
         }
     }
 }

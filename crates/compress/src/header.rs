@@ -31,3 +31,10 @@ pub(crate) fn header(codec: u16, values: u64, block: u32, kept: u32) -> [u8; HEA
     bytes[20..].copy_from_slice(&kept.to_le_bytes());
     bytes
 }
+
+/// The number of values that a header speaks of, whatever else it says.
+pub(crate) fn values_of(header: &[u8; HEADER_BYTES]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&header[8..16]);
+    u64::from_le_bytes(bytes)
+}

@@ -140,7 +140,7 @@ fn files_streams_and_memory_agree_whatever_the_number_of_threads() {
         let expected = decoded(codec, &bytes, LONG).unwrap();
         let path = dir.path().join("encoded");
         std::fs::write(&path, &bytes).unwrap();
-        let file = EncodedFile::open(&path, codec, LONG as u64).unwrap();
+        let file = EncodedFile::open_like(&path, codec, LONG as u64).unwrap();
         assert!(all(&file).unwrap() == expected);
         let mut buffer = ChunkBuffer::default();
         for range in [0..0, 5..6, 4_000..4_200, 255..70_001, LONG - 3..LONG] {
@@ -149,7 +149,7 @@ fn files_streams_and_memory_agree_whatever_the_number_of_threads() {
                 .unwrap();
             assert!(part == &expected[range]);
         }
-        let delta = Delta::open(&path, Some(codec), LONG as u64).unwrap();
+        let delta = Delta::open(&path, Some(codec)).unwrap();
         assert_eq!(
             measure(&delta).unwrap().unwrap(),
             measure(&expected[..]).unwrap().unwrap()
@@ -168,7 +168,7 @@ fn an_unpacked_file_has_the_header_and_the_decoded_values() {
         let expected = decoded(codec, &bytes, LONG).unwrap();
         let (path, out) = (dir.path().join("encoded"), dir.path().join("dense"));
         std::fs::write(&path, &bytes).unwrap();
-        let file = EncodedFile::open(&path, codec, LONG as u64).unwrap();
+        let file = EncodedFile::open_like(&path, codec, LONG as u64).unwrap();
         file.unpack(header, &out).unwrap();
         assert!(all(&TensorFile::open(&out).unwrap()).unwrap() == expected);
         assert!(wrap(codec, &bytes, &like).unwrap() == std::fs::read(&out).unwrap());
@@ -181,7 +181,7 @@ fn an_unpacked_file_has_the_header_and_the_decoded_values() {
             flawed[end - 1] = 0x80;
         }
         std::fs::write(&path, &flawed).unwrap();
-        let file = EncodedFile::open(&path, codec, LONG as u64).unwrap();
+        let file = EncodedFile::open_like(&path, codec, LONG as u64).unwrap();
         let error = file.unpack(header, &out).unwrap_err();
         let block = (LONG as u64 - 1) / codec.run().block() as u64;
         assert!(
@@ -215,6 +215,33 @@ fn what_is_not_finite_does_not_come_through() {
             );
         }
     }
+}
+
+#[test]
+fn a_file_of_another_length_or_number_of_values_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("encoded");
+    let open = |bytes: &[u8], codec, values| {
+        std::fs::write(&path, bytes).unwrap();
+        match EncodedFile::open_like(&path, codec, values) {
+            Err(CompressError::Encoding(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    };
+    for codec in codecs(10_000) {
+        let bytes = codec.encode(&normal(8, 50));
+        let short = open(&bytes[..20], codec, 50);
+        assert!(matches!(short, EncodingError::Length { .. }), "{short}");
+        let long = open(&[&bytes[..], &[0]].concat(), codec, 50);
+        assert!(matches!(long, EncodingError::Length { .. }), "{long}");
+        assert_eq!(open(&bytes, codec, 51), EncodingError::Header);
+        let mut endless = bytes.clone();
+        endless[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        let endless = open(&endless, codec, u64::MAX);
+        assert!(matches!(endless, EncodingError::Length { .. }), "{endless}");
+    }
+    let bytes = codecs(10_000)[2].encode(&normal(9, 50));
+    assert_eq!(open(&bytes, codecs(10_000)[3], 50), EncodingError::Header);
 }
 
 #[test]
