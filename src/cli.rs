@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use convoke_client::{AddressBook, Chain};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::TaskId;
+use convoke_protocol::task::CodecKind;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
 
 use crate::commands::{
     aggregator, bench, chain, data, demo, devnet, evaluate, proofs, rewards, stake, task, trainer,
@@ -117,6 +120,12 @@ pub(crate) fn task_id(text: &str) -> Result<TaskId, String> {
     text.parse()
         .map(TaskId)
         .map_err(|_| "a task is named by its number, such as 3".to_owned())
+}
+
+/// Parses the name of a codec, as a task file has it.
+pub(crate) fn codec(text: &str) -> Result<CodecKind, String> {
+    CodecKind::deserialize(text.into_deserializer())
+        .map_err(|error: serde::de::value::Error| error.to_string())
 }
 
 #[cfg(test)]

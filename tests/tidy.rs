@@ -11,9 +11,17 @@ const LINES_MAX: usize = 500;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "aggregator",
-        &["client", "proofs", "protocol", "sketch", "transport"],
+        &[
+            "client",
+            "compress",
+            "proofs",
+            "protocol",
+            "sketch",
+            "transport",
+        ],
     ),
     ("contracts/client", &["protocol"]),
+    ("crates/compress", &["protocol", "sketch"]),
     ("crates/devnet", &[]),
     ("crates/node", &["client", "protocol", "transport"]),
     ("crates/proofs", &["protocol"]),
@@ -27,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "trainer",
         &[
             "client",
+            "compress",
             "models",
             "node",
             "proofs",
@@ -39,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "validator",
         &[
             "client",
+            "compress",
             "models",
             "node",
             "protocol",

@@ -72,7 +72,7 @@ impl Peer {
             root: Digest::ZERO,
         };
         // What is no delta has no measures.
-        let stats = sketching::stats(self.blobs(), &delta).unwrap_or(nothing);
+        let stats = sketching::stats(self.blobs(), &delta, None).unwrap_or(nothing);
         UpdateHeader {
             task: world.task,
             round,

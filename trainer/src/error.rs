@@ -1,5 +1,6 @@
 //! Errors of a trainer.
 
+use convoke_compress::CompressError;
 use convoke_models::ModelError;
 use convoke_node::NodeError;
 use convoke_sketch::SketchError;
@@ -20,6 +21,9 @@ pub enum TrainerError {
     /// Our delta cannot be read again.
     #[error(transparent)]
     Sketch(#[from] SketchError),
+    /// Our delta, encoded, cannot be read again.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
     /// Our bug.
     #[error("the training thread died: {0}")]
     Thread(String),

@@ -38,14 +38,19 @@ impl Record {
     /// What an assignment goes by; `spent` as in [`Signed::spent`].
     #[must_use]
     pub fn signed(&self, spent: bool) -> Signed {
-        let header = &self.update.header;
         Signed {
-            round: header.round,
-            began: Start {
-                round: self.began,
-                base: header.base,
-            },
+            round: self.update.header.round,
+            began: self.start(),
             spent,
+        }
+    }
+
+    /// Where the work on it began.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        Start {
+            round: self.began,
+            base: self.update.header.base,
         }
     }
 }

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::TrainerError;
 pub use crate::event::{Ended, Listener, TrainerEvent};
 use crate::fate::{Fate, Outcome};
+use crate::feedback;
+use crate::packing::Packing;
 use crate::record::Record;
 use crate::sketching::{self, Question};
 use crate::training::Workbench;
@@ -91,6 +93,7 @@ struct Trainer {
     blobs: BlobStore,
     state: StateDir,
     bench: Arc<Workbench>,
+    packing: Packing,
     conduct: Option<Box<dyn Conduct>>,
     listener: Listener,
     claim: bool,
@@ -127,6 +130,7 @@ impl Trainer {
             },
         );
         let (done_tx, done) = mpsc::channel(1);
+        let packing = Packing::of(&task.spec.compression);
         Ok(Self {
             wallet: config.wallet,
             task,
@@ -134,6 +138,7 @@ impl Trainer {
             blobs,
             state,
             bench,
+            packing,
             conduct,
             listener,
             claim: config.claim,
@@ -149,7 +154,9 @@ impl Trainer {
             tokio::select! {
                 event = self.link.next() => match event? {
                     LinkEvent::Connected { history, .. } => {
-                        history.iter().for_each(|report| self.read(report));
+                        for report in &history {
+                            self.learn(report)?;
+                        }
                         let aggregator = self.task.aggregator;
                         self.tell(TrainerEvent::Connected { aggregator });
                     }
@@ -170,7 +177,7 @@ impl Trainer {
     async fn hear(&mut self, message: AggregatorMessage) -> Result<Option<Ended>, TrainerError> {
         match message {
             AggregatorMessage::Order(order) => self.obey(order).await?,
-            AggregatorMessage::Notice(Notice::RoundCommitted(report)) => self.read(&report),
+            AggregatorMessage::Notice(Notice::RoundCommitted(report)) => self.learn(&report)?,
             AggregatorMessage::Notice(Notice::PhaseBegan { phase, .. }) => {
                 if let Some(job) = self.job.as_ref().filter(|_| phase != PhaseName::Train) {
                     job.outlast_round();
@@ -242,8 +249,16 @@ impl Trainer {
         }
     }
 
-    fn read(&mut self, report: &RoundReport) {
+    /// What became of our update decides whether its work is done, and which residual the next one
+    /// takes up.
+    fn learn(&mut self, report: &RoundReport) -> Result<(), TrainerError> {
         self.fate.read(report, self.wallet.address());
+        let latest = Record::latest(&self.state)?;
+        if let Some(record) = latest.filter(|r| r.update.header.round == report.round) {
+            let used = self.fate.of(report.round) == Some(Outcome::Kept);
+            feedback::settle(&self.state, record.start(), used)?;
+        }
+        Ok(())
     }
 
     /// Does what the round needs of us: what was signed, what is under way, or new work.
@@ -306,7 +321,7 @@ impl Trainer {
             }
             Err(error) => return Err(error),
         };
-        let header = self.header(job.serves(), done.began.base, trained)?;
+        let header = self.header(job.serves(), done.began, trained)?;
         self.sign(header, done.began.round).await
     }
 
@@ -314,24 +329,22 @@ impl Trainer {
     fn header(
         &mut self,
         round: RoundId,
-        base: BlobHash,
+        began: Start,
         trained: Trained,
     ) -> Result<UpdateHeader, TrainerError> {
         let mut delta = trained.delta;
         if let Some(conduct) = &mut self.conduct {
             conduct.corrupt(round, delta.values_mut());
         }
-        let bytes = delta.to_safetensors();
-        let delta = self.blobs.insert_bytes(&bytes)?;
-        let stats = sketching::stats(&self.blobs, &delta)?;
+        let packed = self.packing.pack(began, delta, &self.state, &self.blobs)?;
         Ok(UpdateHeader {
             task: self.task.task,
             round,
-            base,
-            delta,
-            delta_root: stats.root,
-            delta_bytes: bytes.len() as u64,
-            delta_norm: stats.norm,
+            base: began.base,
+            delta: packed.delta,
+            delta_root: packed.stats.root,
+            delta_bytes: packed.bytes,
+            delta_norm: packed.stats.norm,
             num_examples: trained.num_examples as u64,
             // Saturates: a loss is never negative, and an absurd one stays absurd.
             train_loss_micros: (f64::from(trained.loss) * 1e6) as u64,
@@ -363,7 +376,7 @@ impl Trainer {
             tracing::warn!(%delta, "asked for the sketch of a delta that is not ours");
             return Ok(());
         };
-        let (blobs, handle) = (self.blobs.clone(), self.link.handle());
+        let (blobs, codec, handle) = (self.blobs.clone(), self.packing.codec, self.link.handle());
         let (domain, wallet) = (self.task.chain.domain(), self.wallet.clone());
         let lie = self
             .conduct
@@ -371,7 +384,7 @@ impl Trainer {
             .is_some_and(|c| c.lies(question.round));
         tokio::spawn(async move {
             let work = move || {
-                let mut claim = sketching::claim(&blobs, &domain, &update, &question)?;
+                let mut claim = sketching::claim(&blobs, codec, &domain, &update, &question)?;
                 if lie {
                     claim.sums_root.0[0] ^= 1;
                 }

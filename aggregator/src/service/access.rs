@@ -51,7 +51,7 @@ impl Access {
             .present(Role::Validator)
             .map(|(a, _)| a)
             .collect();
-        let bytes = run.setup().checkpoint_bytes;
+        let bytes = run.setup().delta_bytes;
         rights.deltas = run
             .awaited_deltas()
             .map(|(trainer, delta)| (trainer, (delta, bytes)))

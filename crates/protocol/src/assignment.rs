@@ -7,10 +7,12 @@
 //! signed again, for the next. So a trainer signs one update a round, in every mode, and no work is
 //! lost to a slow machine or a slow line.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{BlobHash, RoundId};
 
 /// A round and its base: what an order to train names, and where work began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The round.
     pub round: RoundId,

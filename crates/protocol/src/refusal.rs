@@ -19,11 +19,12 @@ pub enum Refusal {
         expected: BlobHash,
     },
     /// The blob cannot be a delta of this model.
-    #[error("the delta has {got} bytes, the checkpoint {expected}")]
+    #[error("the delta has {got} bytes, {expected} are due")]
     DeltaLength {
         /// Length announced.
         got: u64,
-        /// Length of the round's base checkpoint, whose layout the delta must have.
+        /// Length of every delta of the task: that of a checkpoint, whose layout it must have, or
+        /// what the task's codec makes of it.
         expected: u64,
     },
     /// Tensor names, types or shapes differ from the checkpoint's.
@@ -115,6 +116,9 @@ pub enum Refusal {
     /// Validators holding most of the stake could not evaluate it.
     #[error("the validators could not evaluate it")]
     NotEvaluable,
+    /// The blob is not what the task's codec makes of any delta.
+    #[error("the delta is not encoded as the task wants it: {0}")]
+    Encoding(String),
 }
 
 /// Characters of a reason's free text that are kept; it may quote what a peer sent.
@@ -126,6 +130,7 @@ impl Refusal {
     pub fn bounded(self) -> Self {
         match self {
             Self::Layout(text) => Self::Layout(text.chars().take(TEXT_MAX).collect()),
+            Self::Encoding(text) => Self::Encoding(text.chars().take(TEXT_MAX).collect()),
             other => other,
         }
     }
@@ -150,6 +155,7 @@ impl Refusal {
             Self::Noise { .. } => "noise",
             Self::OffCourse { .. } => "off_course",
             Self::NotEvaluable => "not_evaluable",
+            Self::Encoding(_) => "encoding",
         }
     }
 }

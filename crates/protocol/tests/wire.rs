@@ -380,6 +380,7 @@ fn refusals() -> Vec<Refusal> {
             actual: Digest([2; 32]),
         },
         Refusal::WrongSketch,
+        Refusal::Encoding("a value or its scale is out of range".into()),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! How fast sketches are on this machine, beside what its memory can do at most.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufWriter, Write};
@@ -76,15 +77,16 @@ pub fn measure_speed(
         sketch_seconds: best(passes, || sketch(&file, &seed, clip))?,
         project_seconds: best(passes, || project(&file, &seed, clip))?,
         inspect_seconds: best(passes, || measure(&file))?,
-        memory_read_seconds: memory_seconds(passes, 4.0 * parameters as f64)?,
+        memory_read_seconds: memory_seconds(passes, 4.0 * parameters as f64),
     };
     Ok(speed)
 }
 
-fn best<T>(
-    passes: usize,
-    mut pass: impl FnMut() -> Result<T, SketchError>,
-) -> Result<f64, SketchError> {
+/// Seconds of the fastest of `passes` (at least one), after one that does not count.
+///
+/// # Errors
+/// The first of a pass.
+pub fn best<T, E>(passes: usize, mut pass: impl FnMut() -> Result<T, E>) -> Result<f64, E> {
     black_box(pass()?);
     let mut best = f64::INFINITY;
     for _ in 0..passes.max(1) {
@@ -106,15 +108,17 @@ fn add_up(source: &impl Source) -> Result<u64, SketchError> {
         .try_reduce(|| 0, |a, b| Ok(a.wrapping_add(b)))
 }
 
-/// Of as many bytes, out of a larger buffer.
-fn memory_seconds(passes: usize, bytes: f64) -> Result<f64, SketchError> {
+/// Seconds in which all threads together read so many bytes of memory, the best of `passes`: they
+/// add up a buffer of [`BUFFER_BYTES`].
+pub fn memory_seconds(passes: usize, bytes: f64) -> f64 {
     let buffer: Vec<u64> = (0..BUFFER_BYTES as u64 / 8).collect();
     let add_up = |words: &[u64]| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
-    let seconds = best(passes, || {
+    let pass = || {
         let parts = black_box(&buffer).par_chunks(1 << 17);
-        Ok(parts.map(add_up).reduce(|| 0, u64::wrapping_add))
-    })?;
-    Ok(seconds * bytes / BUFFER_BYTES as f64)
+        Ok::<_, Infallible>(parts.map(add_up).reduce(|| 0, u64::wrapping_add))
+    };
+    let Ok(seconds) = best(passes, pass);
+    seconds * bytes / BUFFER_BYTES as f64
 }
 
 /// A safetensors file of one tensor. The values are of about the size 1; which they are is of no

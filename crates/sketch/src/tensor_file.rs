@@ -218,15 +218,16 @@ pub fn chunk_range(chunk: u64, chunk_values: usize, values: u64) -> Range<u64> {
 pub struct ChunkBuffer(Vec<f32>);
 
 impl ChunkBuffer {
-    /// The memory, empty.
-    pub(crate) fn cleared(&mut self) -> &mut Vec<f32> {
+    /// The memory, empty, for a [`Source`](crate::Source) to put its values in.
+    pub fn cleared(&mut self) -> &mut Vec<f32> {
         self.0.clear();
         &mut self.0
     }
 }
 
-/// The bytes that values have in a file.
-pub(crate) fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+/// The bytes that values have in a file: little-endian.
+#[must_use]
+pub fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         Cow::Borrowed(bytemuck::cast_slice(values))
     } else {

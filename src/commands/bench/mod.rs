@@ -1,5 +1,6 @@
 //! `convoke bench`: whole-process benchmarks, with the figures that the documentation quotes.
 
+mod compress;
 mod prove;
 mod round;
 mod sketch;
@@ -21,6 +22,11 @@ pub(crate) enum BenchCommand {
     /// The proof of a full round: constraints, key, seconds, memory
     #[command(after_help = "Example:\n  convoke bench prove --trainers 64 --format json")]
     Prove(prove::ProveArgs),
+    /// A codec of updates: bytes, seconds, and what is lost
+    #[command(
+        after_help = "Example:\n  convoke bench compress --codec top_k --parameters 10000000 --format json"
+    )]
+    Compress(compress::CompressArgs),
     /// Sketches of a delta: seconds, and their share of what the memory can do
     #[command(after_help = "Example:\n  convoke bench sketch --parameters 10000000 --format json")]
     Sketch(sketch::SketchArgs),
@@ -31,6 +37,7 @@ pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result
     match command {
         BenchCommand::Round(args) => round::run(&args, format).await,
         BenchCommand::Prove(args) => prove::run(&args, format).await,
+        BenchCommand::Compress(args) => compress::run(&args, format).await,
         BenchCommand::Sketch(args) => sketch::run(&args, format).await,
     }
 }

@@ -269,7 +269,7 @@ impl Trainer {
                         .await?;
                     // Only the newest checkpoint is of use.
                     self.blobs.remove(&base)?;
-                    let stats = sketching::stats(&self.blobs, &self.delta)?;
+                    let stats = sketching::stats(&self.blobs, &self.delta, None)?;
                     let header = UpdateHeader {
                         task: self.task,
                         round,
@@ -299,7 +299,8 @@ impl Trainer {
                         seed,
                         clip_norm,
                     };
-                    let claim = sketching::claim(&self.blobs, &self.domain, update, &question)?;
+                    let claim =
+                        sketching::claim(&self.blobs, None, &self.domain, update, &question)?;
                     let signed = claim.sign(&self.domain, &self.wallet);
                     handle.send(&NodeMessage::Sketch(signed)).await;
                 }

@@ -81,7 +81,7 @@ impl World {
             },
             aggregator: Address([0xaa; 20]),
             initial: BlobHash([1; 32]),
-            checkpoint_bytes: BYTES,
+            delta_bytes: BYTES,
         };
         let now = Millis(1_000_000);
         let run = Run::new(setup, now);

@@ -66,8 +66,9 @@ pub struct Setup {
     pub aggregator: Address,
     /// The initial checkpoint.
     pub initial: BlobHash,
-    /// Length of every checkpoint and delta, in bytes.
-    pub checkpoint_bytes: u64,
+    /// Length of every delta's blob in bytes: that of the initial checkpoint, or what the task's
+    /// codec makes of so many values.
+    pub delta_bytes: u64,
 }
 
 /// A task under way: all of its rounds, one after the other.

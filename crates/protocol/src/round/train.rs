@@ -450,10 +450,10 @@ fn flaw(cx: &Context<'_>, update: &SignedUpdate) -> Option<Refusal> {
             expected: cx.base,
         });
     }
-    if header.delta_bytes != cx.setup.checkpoint_bytes {
+    if header.delta_bytes != cx.setup.delta_bytes {
         return Some(Refusal::DeltaLength {
             got: header.delta_bytes,
-            expected: cx.setup.checkpoint_bytes,
+            expected: cx.setup.delta_bytes,
         });
     }
     (header.num_examples == 0).then_some(Refusal::NoExamples)

@@ -263,7 +263,7 @@ impl World {
             },
             aggregator: Address([0xaa; 20]),
             initial: problem::blob(&initial),
-            checkpoint_bytes: 4 * problem::DIMENSIONS as u64,
+            delta_bytes: 4 * problem::DIMENSIONS as u64,
         };
         let nodes = sim.nodes();
         let mut links = Links::seeded(sim.seed, sim.loss);
