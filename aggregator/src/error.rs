@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use convoke_client::ChainError;
+use convoke_compress::CompressError;
 use convoke_proofs::error::ProofError;
 use convoke_protocol::codec::CodecError;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
@@ -27,6 +28,9 @@ pub enum AggregatorError {
     /// Our disk: a checkpoint or delta cannot be read, or is not one any more.
     #[error(transparent)]
     Sketch(#[from] SketchError),
+    /// Our disk: a delta cannot be decoded any more.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
     /// Our configuration, or our bug: a round cannot be proven.
     #[error("cannot prove the round: {0}")]
     Proof(#[from] ProofError),

@@ -91,6 +91,8 @@ impl Packing {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use convoke_protocol::ids::RoundId;
+
     use convoke_compress::Delta;
     use convoke_models::TensorSpec;
     use convoke_protocol::task::CodecKind;
@@ -99,7 +101,10 @@ mod tests {
     use super::*;
 
     const VALUES: usize = 5_000;
-    const BASE: BlobHash = BlobHash([1; 32]);
+    const START: Start = Start {
+        round: RoundId(1),
+        base: BlobHash([1; 32]),
+    };
 
     fn delta(values: Vec<f32>) -> Parameters {
         let layout = TensorSpec {
@@ -137,7 +142,7 @@ mod tests {
             (CodecKind::TopK, Some(24 + 4 * (41 + 10))),
         ] {
             let packing = Packing::of(&spec(kind));
-            let packed = packing.pack(RoundId(1), BASE, delta(ramp()), &state, &blobs);
+            let packed = packing.pack(START, delta(ramp()), &state, &blobs);
             let packed = packed.unwrap();
             let decoded = values(&blobs, &packed, packing);
             assert_eq!(packed.stats, measure(&decoded[..]).unwrap().unwrap());
@@ -156,7 +161,7 @@ mod tests {
         let state = StateDir::open(folder.path()).unwrap();
         let blobs = BlobStore::open(&folder.path().join("blobs")).unwrap();
         let packing = Packing::of(&spec(CodecKind::DctSign));
-        let pack = || packing.pack(RoundId(1), BASE, delta(ramp()), &state, &blobs);
+        let pack = || packing.pack(START, delta(ramp()), &state, &blobs);
         assert_eq!(pack().unwrap(), pack().unwrap());
     }
 
@@ -168,7 +173,7 @@ mod tests {
         let packing = Packing::of(&spec(CodecKind::TopK));
         let mut broken = delta(ramp());
         broken.values_mut()[7] = f32::NAN;
-        let packed = packing.pack(RoundId(1), BASE, broken, &state, &blobs);
+        let packed = packing.pack(START, broken, &state, &blobs);
         assert_eq!(packed.unwrap().stats, UNMEASURED);
         assert!(!state.path().join("feedback.json").exists());
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
+use convoke_compress::Codec;
 use convoke_models::{Dataset, DeviceChoice, Part, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, StateDir, TaskContext};
@@ -302,6 +303,7 @@ impl Validator {
         let work = Work {
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
+            codec: Codec::of_updates(&self.task.spec.compression),
             handle: self.link.handle(),
             listener: self.listener.clone(),
             stop,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use convoke_compress::{Codec, wrap};
 use convoke_models::ModelError;
 use convoke_node::link::LinkHandle;
 use convoke_protocol::ids::{BlobHash, RoundId};
@@ -66,6 +67,8 @@ pub(crate) enum Found {
 pub(crate) struct Work {
     pub(crate) blobs: BlobStore,
     pub(crate) bench: Arc<Bench>,
+    /// Of the task's deltas, if they are encoded.
+    pub(crate) codec: Option<Codec>,
     pub(crate) handle: LinkHandle,
     pub(crate) listener: Listener,
     pub(crate) stop: Arc<AtomicBool>,
@@ -94,9 +97,13 @@ impl Work {
             let mut progress =
                 |done, of| (self.listener)(ValidatorEvent::Scoring { round, done, of });
             let mut read = |candidate: &Candidate| {
-                self.blobs
-                    .read(&candidate.delta)
-                    .map_err(|error| ModelError::Parameters(error.to_string()))
+                let bytes = self.blobs.read(&candidate.delta);
+                let bytes = bytes.map_err(|error| ModelError::Parameters(error.to_string()))?;
+                Ok(match self.codec {
+                    None => bytes,
+                    // What is no encoding is no delta either: the submission's fault.
+                    Some(codec) => wrap(codec, &bytes, &checkpoint).unwrap_or_default(),
+                })
             };
             let (candidates, stop) = (&request.candidates, &self.stop);
             let bench = &self.bench;

@@ -2,7 +2,6 @@
 //! answers with an event. All are idempotent, since after a restart they are asked for again.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use convoke_client::{ResultSubmission, Stage};
 use convoke_proofs::error::ProofError;
@@ -14,11 +13,12 @@ use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Comparand, Event, Setup};
 use convoke_protocol::sketch::Norm;
 use convoke_protocol::update::UpdateHeader;
-use convoke_sketch::{DeltaStats, Layout, inspect};
+use convoke_sketch::DeltaStats;
 use convoke_transport::BlobStore;
 use tokio::sync::mpsc;
 
 use super::Input;
+use super::deltas::Deltas;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
 use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
@@ -31,7 +31,7 @@ pub(super) struct Jobs {
     pub(super) rounds: Rounds,
     pub(super) prover: Prover,
     pub(super) blobs: BlobStore,
-    pub(super) layout: Arc<Layout>,
+    pub(super) deltas: Deltas,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -39,10 +39,10 @@ impl Jobs {
     /// Checks a delta that has arrived: its tensors, that every value is finite, and that norm and
     /// root are those of its header.
     pub(super) fn inspect(&self, trainer: Address, header: &UpdateHeader) {
-        let (path, layout) = (self.blobs.path(&header.delta), self.layout.clone());
+        let deltas = self.deltas.clone();
         let (delta, norm, root) = (header.delta, header.delta_norm, header.delta_root);
         self.compute(move || {
-            let stats = inspect(&path, &layout)?;
+            let stats = deltas.inspect(&delta)?;
             Ok(match stats.and_then(|stats| check(&stats, norm, root)) {
                 Ok(()) => Event::DeltaStored { trainer, delta },
                 Err(refusal) => Event::DeltaRefused {
@@ -96,14 +96,15 @@ impl Jobs {
             attempt: at.attempt,
             seed,
         };
-        let with_path = |update: Comparand| {
-            let path = self.blobs.path(&update.candidate.delta);
-            (update, path)
-        };
-        let updates: Vec<_> = updates.into_iter().map(with_path).collect();
-        let layout = self.layout.clone();
+        let deltas = self.deltas.clone();
         self.compute(move || {
-            let verdicts = filter_updates(&updates, &context, clip_norm, &layout)?;
+            let with_path = |update: Comparand| {
+                let path = deltas.values_of(&update.candidate.delta)?;
+                Ok((update, path))
+            };
+            let updates: Result<Vec<_>, AggregatorError> =
+                updates.into_iter().map(with_path).collect();
+            let verdicts = filter_updates(&updates?, &context, clip_norm, deltas.layout())?;
             Ok(Event::Filtered { verdicts })
         });
     }
@@ -122,10 +123,10 @@ impl Jobs {
     }
 
     pub(super) fn aggregate(&self, round: RoundId, base: BlobHash, kept: Vec<Candidate>) {
-        let (blobs, rounds) = (self.blobs.clone(), self.rounds());
+        let (blobs, deltas, rounds) = (self.blobs.clone(), self.deltas.clone(), self.rounds());
         self.compute(move || {
             let aggregation = &rounds.setup().spec.aggregation;
-            let kept = with_paths(kept, &blobs);
+            let kept = with_paths(kept, &deltas)?;
             let step = Step {
                 base,
                 base_path: &blobs.path(&base),
@@ -277,10 +278,13 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn with_paths(updates: Vec<Candidate>, blobs: &BlobStore) -> Vec<(Candidate, PathBuf)> {
+fn with_paths(
+    updates: Vec<Candidate>,
+    deltas: &Deltas,
+) -> Result<Vec<(Candidate, PathBuf)>, AggregatorError> {
     let with_path = |update: Candidate| {
-        let path = blobs.path(&update.delta);
-        (update, path)
+        let path = deltas.values_of(&update.delta)?;
+        Ok((update, path))
     };
     updates.into_iter().map(with_path).collect()
 }

@@ -2,6 +2,7 @@
 //! before its effects are carried out, and talks to everything else through bounded channels.
 
 mod access;
+mod deltas;
 mod jobs;
 mod peers;
 mod proving;
@@ -21,12 +22,12 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
-use convoke_sketch::Layout;
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
+use self::deltas::Deltas;
 use self::jobs::{Jobs, Outcome};
 use self::peers::{PeerEvent, Peers};
 use self::proving::Prover;
@@ -138,13 +139,13 @@ impl Service {
         let store = Store::open(&config.dir).await?;
         let blobs = BlobStore::open(&config.dir.join("blobs"))?;
         let initial = start::admit_initial(&blobs, &spec, config.initial.as_deref())?;
-        let layout = Layout::of(&blobs.path(&initial))?;
+        let deltas = Deltas::open(blobs.clone(), &initial, &spec.compression)?;
         let setup = Setup {
             task: config.task,
             domain: chain.domain(),
             aggregator: config.wallet.address(),
             initial,
-            checkpoint_bytes: blobs.len(&initial).unwrap_or_default(),
+            delta_bytes: deltas.blob_bytes(),
             spec,
         };
         let prover = Prover::open(&chain, &setup, config.keys).await?;
@@ -157,7 +158,7 @@ impl Service {
             rounds: Rounds::new(chain.clone(), Arc::new(run.setup().clone())),
             prover,
             blobs: blobs.clone(),
-            layout: Arc::new(layout),
+            deltas,
             inputs: inputs_tx.clone(),
         };
         let peers = Peers::listen(
@@ -490,7 +491,7 @@ impl Service {
     /// Deltas are needed in their round only; checkpoints stay.
     fn discard_deltas(&self) {
         for blob in self.access.take_finished_deltas(&self.run) {
-            if let Err(error) = self.blobs.remove(&blob) {
+            if let Err(error) = self.jobs.deltas.remove(&blob) {
                 tracing::warn!(%error, "a delta could not be removed");
             }
         }

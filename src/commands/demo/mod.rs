@@ -20,9 +20,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use convoke_protocol::task::CodecKind;
 
 use self::plan::Plan;
 use self::summary::Results;
+use crate::cli;
 use crate::failure::Interrupted;
 use crate::live::View;
 use crate::live::board::Board;
@@ -64,6 +66,9 @@ pub(crate) struct DemoArgs {
     /// Aggregation rule: fedavg, coordinate_median, trimmed_mean
     #[arg(long, value_name = "NAME", default_value = "fedavg")]
     pub(crate) rule: String,
+    /// Codec of updates: none, bf16, int8, top_k, dct_sign
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = cli::codec)]
+    pub(crate) compress: CodecKind,
     /// Folder with idx files in MNIST layout, .gz or not [default: a share of Fashion-MNIST inside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,

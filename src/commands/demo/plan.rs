@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use convoke_aggregator::rules;
 use convoke_protocol::ids::Amount;
 use convoke_protocol::task::{
-    AggregationSpec, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec, ProofMode,
-    RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
+    AggregationSpec, CodecKind, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec,
+    ProofMode, RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
 };
 
 use super::DemoArgs;
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Name of the aggregation rule.
     pub(crate) rule: String,
+    /// Codec of updates.
+    pub(crate) compress: CodecKind,
     /// A folder of idx files; the embedded set if there is none.
     pub(crate) data: Option<PathBuf>,
     /// Where everything is written; absolute, and there.
@@ -91,6 +93,7 @@ impl Plan {
             alpha: args.alpha,
             seed: args.seed,
             rule: args.rule,
+            compress: args.compress,
             data: args.data,
             out: make_folder(args.out)?,
         })
@@ -123,7 +126,10 @@ impl Plan {
                 rule: self.rule.clone(),
                 ..AggregationSpec::default()
             },
-            compression: CompressionSpec::default(),
+            compression: CompressionSpec {
+                update: self.compress,
+                ..CompressionSpec::default()
+            },
             contribution: ContributionSpec::default(),
             cohort: CohortSpec {
                 trainers_min: self.trainers,

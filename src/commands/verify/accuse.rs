@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use convoke_client::{AuditEntry, Chain, Opened, SketchOpening};
+use convoke_compress::Delta;
 use convoke_protocol::ids::Amount;
 use convoke_protocol::record::RoundRecord;
-use convoke_sketch::TensorFile;
 use convoke_sketch::opening::{OpenedSums, Opener, Opening};
 
 use super::deltas::Finding;
@@ -30,13 +30,13 @@ pub(crate) async fn accuse(
 ) -> anyhow::Result<Accused> {
     let entry = record.dossier.updates.get(finding.slot);
     let entry = entry.context("there is no such update")?;
-    let (path, dossier) = (delta.to_owned(), &record.dossier);
+    let (path, codec, dossier) = (delta.to_owned(), facts.codec, &record.dossier);
     let (seed, clip) = (dossier.seed, dossier.clip_norm);
     // The last chunk: the sketch follows from the sums with it.
     let opening = tokio::task::spawn_blocking(move || {
-        let file = TensorFile::open(&path)?;
+        let file = Delta::open(&path, codec)?;
         let opener = Opener::new(&file, &seed, clip)?;
-        opener.open(opener.count().saturating_sub(1))
+        anyhow::Ok(opener.open(opener.count().saturating_sub(1))?)
     });
     let opening = of_chain(opening.await??);
     let header = &entry.update.header;

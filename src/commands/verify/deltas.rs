@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use convoke_compress::{Codec, Delta};
 use convoke_proofs::public_data::{Commitment, RoundContext};
 use convoke_protocol::ids::{Address, BlobHash, Digest};
 use convoke_protocol::record::{RecordedUpdate, RoundRecord};
 use convoke_protocol::sketch::Norm;
-use convoke_sketch::{SketchError, TensorFile, is_under_declared, measure, quantize, sketch};
+use convoke_sketch::{SketchError, is_under_declared, measure, quantize, sketch};
 use serde::Serialize;
 
 /// Norms are sums in another order on other machines: ten times what rounding makes of that.
@@ -55,7 +56,7 @@ pub(crate) struct Finding {
     pub(crate) provable: bool,
 }
 
-/// Checks one update by its delta. `Ok(None)` if all that was said is true.
+/// Checks one update by its delta, which was encoded by `codec` if there is one. `Ok(None)` if all that was said is true.
 ///
 /// # Errors
 /// If the file cannot be read, is no delta, or is not the one that the header names.
@@ -64,6 +65,7 @@ pub(crate) fn check_delta(
     context: &RoundContext,
     slot: usize,
     path: &Path,
+    codec: Option<Codec>,
 ) -> anyhow::Result<Option<Finding>> {
     let Some(entry) = record.dossier.updates.get(slot) else {
         anyhow::bail!("there is no update {slot}");
@@ -72,7 +74,7 @@ pub(crate) fn check_delta(
     if hash_of(path)? != header.delta {
         anyhow::bail!("{} is another file than its name says", path.display());
     }
-    let file = TensorFile::open(path)?;
+    let file = Delta::open(path, codec)?;
     let lie = lie_of(
         entry,
         &file,
@@ -92,7 +94,7 @@ pub(crate) fn check_delta(
 /// The first lie, and whether the contract can be shown it.
 fn lie_of(
     entry: &RecordedUpdate,
-    file: &TensorFile,
+    file: &Delta,
     seed: &Digest,
     clip: Norm,
     context: &RoundContext,

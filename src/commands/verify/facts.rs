@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use convoke_client::{Chain, ResultSubmission};
+use convoke_compress::Codec;
 use convoke_proofs::statement::Statement;
 use convoke_proofs::submission::{RoundClaim, Submission};
 use convoke_protocol::factors::ChainReveal;
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) reveals: Vec<ChainReveal>,
     /// How the task's creator wants steps taken.
     pub(crate) aggregation: AggregationSpec,
+    /// How the task's deltas are encoded, if they are.
+    pub(crate) codec: Option<Codec>,
     /// How pay is split, and the decay of the split by rank.
     pub(crate) split: (SplitKind, u16),
 }
@@ -72,6 +75,7 @@ impl Facts {
             claim: claim.map(|submission| submission.claim),
             submission,
             reveals,
+            codec: Codec::of_updates(&spec.compression),
             aggregation: spec.aggregation,
             split: (told.split, told.rank_decay_bps),
         })

@@ -297,9 +297,9 @@ async fn delta_checks(
         let Ok(path) = blobs.find(&header.delta, header.delta_bytes).await else {
             continue;
         };
-        let (of_task, delta) = (record.clone(), path.clone());
+        let (of_task, delta, codec) = (record.clone(), path.clone(), facts.codec);
         let found = tokio::task::spawn_blocking(move || {
-            deltas::check_delta(&of_task, &context, slot, &delta)
+            deltas::check_delta(&of_task, &context, slot, &delta, codec)
         });
         let found = found.await?;
         let found = found.with_context(|| format!("delta of update {slot}"))?;

@@ -8,6 +8,7 @@ use convoke_aggregator::filter::clip_ppm;
 use convoke_aggregator::rules::FedAvg;
 use convoke_aggregator::server_optimizer::SgdMomentum;
 use convoke_client::ResultSubmission;
+use convoke_compress::{Codec, Delta};
 use convoke_proofs::plain::judge;
 use convoke_proofs::public_data::Commitment;
 use convoke_proofs::settle::{self, CheckedSketch};
@@ -21,7 +22,7 @@ use convoke_protocol::record::{Dossier, RECORD_VERSION, RecordedUpdate, RoundRec
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::sketch::{Norm, SketchClaim, Sketched};
 use convoke_protocol::split::{Contribution, split_down};
-use convoke_protocol::task::{AggregationMode, AggregationSpec, SplitKind};
+use convoke_protocol::task::{AggregationMode, AggregationSpec, CodecKind, SplitKind};
 use convoke_protocol::update::UpdateHeader;
 use convoke_sketch::{TensorFile, measure, quantize, sketch};
 use rand::{Rng as _, SeedableRng as _};
@@ -141,6 +142,7 @@ impl World {
             claim: Some(round_of(&record, &statement).claim()),
             submission,
             reveals: Vec::new(),
+            codec: None,
             aggregation: AggregationSpec {
                 rule: "fedavg".into(),
                 server_lr: 0.7,
@@ -179,7 +181,7 @@ impl World {
         let context = self.facts.statement.context(&DOMAIN);
         let delta = record.dossier.updates[slot].update.header.delta;
         let path = path(self.dir.path(), &delta);
-        let found = check_delta(&record, &context, slot, &path).unwrap();
+        let found = check_delta(&record, &context, slot, &path, None).unwrap();
         found.map(|finding| (finding.lie, finding.provable))
     }
 }
@@ -515,6 +517,37 @@ fn lies_about_a_delta_are_told_apart() {
     assert_eq!(small, Some((Lie::Norm, true)), "under-declared");
     let context = world.facts.statement.context(&DOMAIN);
     let other = path(world.dir.path(), &world.record.base);
-    assert!(check_delta(&world.record, &context, 1, &other).is_err());
-    assert!(check_delta(&world.record, &context, 99, &other).is_err());
+    assert!(check_delta(&world.record, &context, 1, &other, None).is_err());
+    assert!(check_delta(&world.record, &context, 99, &other, None).is_err());
+}
+
+#[test]
+fn an_encoded_delta_is_checked_by_what_it_decodes_to() {
+    let mut world = World::with_momentum(0.0);
+    let context = world.facts.statement.context(&DOMAIN);
+    let codec = Codec::new(CodecKind::TopK, 10_000);
+    let bytes = codec.unwrap().encode(&noise(5, 1e-3));
+    let delta = BlobHash::of(&bytes);
+    let path = path(world.dir.path(), &delta);
+    std::fs::write(&path, bytes).unwrap();
+    let file = Delta::open(&path, codec).unwrap();
+    let stats = measure(&file).unwrap().unwrap();
+    let clip = world.record.dossier.clip_norm;
+    let projected = sketch(&file, &SEED, clip).unwrap();
+    let entry = &mut world.record.dossier.updates[1];
+    let header = &mut entry.update.header;
+    (header.delta, header.delta_root, header.delta_norm) = (delta, stats.root, stats.norm);
+    let sketch = quantize(&projected.sums, stats.norm, clip);
+    entry.sketched = Some(Sketched {
+        commitment: Digest(Commitment::of(&sketch.0, entry.update.trainer, &context).0),
+        sums_root: projected.sums_root,
+        sketch,
+    });
+    let check = |record: &RoundRecord, codec| check_delta(record, &context, 1, &path, codec);
+    assert_eq!(check(&world.record, codec).unwrap(), None);
+    assert!(check(&world.record, None).is_err(), "it is no safetensors");
+    let said = world.record.dossier.updates[1].sketched.as_mut().unwrap();
+    said.sketch.0[3] ^= 1;
+    let lie = check(&world.record, codec).unwrap().unwrap().lie;
+    assert_eq!(lie, Lie::Sketch);
 }
