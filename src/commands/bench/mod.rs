@@ -1,5 +1,6 @@
 //! `convoke bench`: whole-process benchmarks, with the figures that the documentation quotes.
 
+mod contribution;
 mod prove;
 mod round;
 mod sketch;
@@ -18,6 +19,12 @@ pub(crate) enum BenchCommand {
                       The aggregator is a process of its own; chain and trainers run in this one, on the same machine."
     )]
     Round(round::RoundArgs),
+    /// Methods of valuing updates against exact Shapley values: order, evaluations, seconds
+    #[command(
+        after_help = "Example:\n  convoke bench contribution --players 8 --format json\n\n\
+                      Real updates on the demo's images, of trainers of different quality."
+    )]
+    Contribution(contribution::ContributionArgs),
     /// The proof of a full round: constraints, key, seconds, memory
     #[command(after_help = "Example:\n  convoke bench prove --trainers 64 --format json")]
     Prove(prove::ProveArgs),
@@ -30,6 +37,7 @@ pub(crate) enum BenchCommand {
 pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result<()> {
     match command {
         BenchCommand::Round(args) => round::run(&args, format).await,
+        BenchCommand::Contribution(args) => contribution::run(args, format).await,
         BenchCommand::Prove(args) => prove::run(&args, format).await,
         BenchCommand::Sketch(args) => sketch::run(&args, format).await,
     }
