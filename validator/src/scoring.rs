@@ -20,7 +20,7 @@ use convoke_protocol::task::TaskSpec;
 
 use self::directions::Directions;
 pub use self::utility::{HeldOutUtility, Player};
-pub use self::value::{Effort, ROUND_TOLERANCE};
+pub use self::value::{Effort, ROUND_TOLERANCE, payable};
 use self::value::{Table, write_values};
 use crate::error::ValidatorError;
 

@@ -51,25 +51,38 @@ pub fn judge(combined: &Combined) -> Vec<Judgement> {
             Some(score) => refusal(score, combined),
         })
         .collect();
-    let kept = combined
-        .scores
-        .iter()
-        .zip(&refusals)
-        .filter(|(_, refusal)| refusal.is_none());
-    let median = median_value(kept.filter_map(|(score, _)| *score));
-    let judgements = combined
+    let kept = combined.scores.iter().zip(&refusals);
+    let kept = kept.filter_map(|(score, refusal)| score.filter(|_| refusal.is_none()));
+    let values: Vec<i64> = kept.map(|score| score.value_nanos).collect();
+    let mut factors = factors_of_values(&values).into_iter();
+    let judgement = |(score, refusal): (&Option<Score>, Option<Refusal>)| match (score, refusal) {
+        (Some(score), None) => Judgement::Keep {
+            score: *score,
+            factor: factors.next().unwrap_or_default(),
+        },
+        (_, refusal) => Judgement::Refuse(refusal.unwrap_or(Refusal::NotEvaluable)),
+    };
+    combined
         .scores
         .iter()
         .zip(refusals)
-        .map(|(score, refusal)| match (score, refusal) {
-            (_, Some(refusal)) => Judgement::Refuse(refusal),
-            (Some(score), None) => Judgement::Keep {
-                score: *score,
-                factor: factor(score.value_nanos, median),
-            },
-            (None, None) => Judgement::Refuse(Refusal::NotEvaluable),
-        });
-    judgements.collect()
+        .map(judgement)
+        .collect()
+}
+
+/// The factors of values, whatever their unit: nothing for those that are not positive, for the
+/// others their ratio to the lower median of the positive ones, up to [`FACTOR_MAX`].
+#[must_use]
+pub fn factors_of_values(values: &[i64]) -> Vec<u16> {
+    let mut positive: Vec<i64> = values.iter().copied().filter(|value| *value > 0).collect();
+    positive.sort_unstable();
+    let median = positive.get(positive.len().saturating_sub(1) / 2);
+    let median = i128::from(median.copied().unwrap_or(1));
+    let factor = |value: &i64| {
+        let scaled = i128::from(*value) * i128::from(FACTOR_ONE) / median;
+        u16::try_from(scaled.clamp(0, i128::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
+    };
+    values.iter().map(factor).collect()
 }
 
 /// Judges one validator's sheet as if there were no other.
@@ -146,24 +159,6 @@ fn refusal(score: &Score, combined: &Combined) -> Option<Refusal> {
     })
 }
 
-fn factor(value_nanos: i64, median_nanos: i64) -> u16 {
-    let scaled = i128::from(value_nanos) * i128::from(FACTOR_ONE) / i128::from(median_nanos.max(1));
-    u16::try_from(scaled.clamp(0, i128::from(FACTOR_MAX))).unwrap_or(FACTOR_MAX)
-}
-
-/// The lower median of the positive values; 1 if there are none.
-fn median_value(scores: impl Iterator<Item = Score>) -> i64 {
-    let mut positive: Vec<i64> = scores
-        .map(|score| score.value_nanos)
-        .filter(|value| *value > 0)
-        .collect();
-    positive.sort_unstable();
-    positive
-        .get(positive.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,28 +210,29 @@ mod tests {
         assert_eq!(codes(&round)[0], "not_evaluable");
     }
 
-    /// The factors of updates of these values, none of which is refused.
-    fn factors_of(values: &[i64]) -> Vec<u16> {
-        let mut round = combined(&vec![(0, 100_000, 90_000); values.len()]);
-        for (score, value) in round.scores.iter_mut().flatten().zip(values) {
-            score.value_nanos = *value;
-        }
-        let factor = |judgement: Judgement| match judgement {
-            Judgement::Keep { factor, .. } => Some(factor),
-            Judgement::Refuse(_) => None,
-        };
-        judge(&round).into_iter().filter_map(factor).collect()
-    }
-
     #[test]
     fn pay_follows_the_value_up_to_a_cap() {
-        assert_eq!(factors_of(&[100, 50, 900, -1]), [10_000, 5_000, 20_000, 0]);
+        assert_eq!(
+            factors_of_values(&[100, 50, 900, -1]),
+            [10_000, 5_000, 20_000, 0]
+        );
         // The unit does not matter, however large, and a median of next to nothing is one, too.
         let huge = i64::MAX / 1_000;
         let scaled = [100 * huge, 50 * huge, 900 * huge, -huge];
-        assert_eq!(factors_of(&scaled), [10_000, 5_000, 20_000, 0]);
-        assert_eq!(factors_of(&[1, 3, i64::MIN + 1]), [10_000, 20_000, 0]);
-        assert_eq!(factors_of(&[0, -5]), [0, 0]);
+        assert_eq!(factors_of_values(&scaled), [10_000, 5_000, 20_000, 0]);
+        assert_eq!(
+            factors_of_values(&[1, 3, i64::MIN + 1]),
+            [10_000, 20_000, 0]
+        );
+        assert_eq!(factors_of_values(&[0, -5]), [0, 0]);
+        // The refused are not among those of whom the median is.
+        let round = combined(&[(0, 100, 9_000), (0, -20_000, 9_000), (0, 300, 9_000)]);
+        let factor = |judgement| match judgement {
+            Judgement::Keep { factor, .. } => Some(factor),
+            Judgement::Refuse(_) => None,
+        };
+        let factors: Vec<_> = judge(&round).into_iter().map(factor).collect();
+        assert_eq!(factors, [Some(10_000), None, Some(20_000)]);
         assert!(judge(&combined(&[])).is_empty());
         assert_eq!(judge(&combined(&[(i64::MIN + 1, i32::MIN, 0)])).len(), 1);
     }

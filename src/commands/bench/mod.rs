@@ -1,6 +1,7 @@
 //! `convoke bench`: whole-process benchmarks, with the figures that the documentation quotes.
 
 mod compress;
+mod contribution;
 mod prove;
 mod round;
 mod sketch;
@@ -19,6 +20,12 @@ pub(crate) enum BenchCommand {
                       The aggregator is a process of its own; chain and trainers run in this one, on the same machine."
     )]
     Round(round::RoundArgs),
+    /// Methods of valuing updates against exact Shapley values: order, evaluations, seconds
+    #[command(
+        after_help = "Example:\n  convoke bench contribution --players 8 --format json\n\n\
+                      Real updates on the demo's images, of trainers of different quality."
+    )]
+    Contribution(contribution::ContributionArgs),
     /// The proof of a full round: constraints, key, seconds, memory
     #[command(after_help = "Example:\n  convoke bench prove --trainers 64 --format json")]
     Prove(prove::ProveArgs),
@@ -36,6 +43,7 @@ pub(crate) enum BenchCommand {
 pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result<()> {
     match command {
         BenchCommand::Round(args) => round::run(&args, format).await,
+        BenchCommand::Contribution(args) => contribution::run(args, format).await,
         BenchCommand::Prove(args) => prove::run(&args, format).await,
         BenchCommand::Compress(args) => compress::run(&args, format).await,
         BenchCommand::Sketch(args) => sketch::run(&args, format).await,

@@ -122,7 +122,8 @@ fn enough(evaluations_max: u32, players: usize) -> u32 {
 
 /// Values in billionths of a nat. If none is above nothing, as after a step that did harm as a
 /// whole, all are the same: pay then goes by alignment, and the round can be paid at all.
-fn payable(values: &[f64]) -> Vec<i64> {
+#[must_use]
+pub fn payable(values: &[f64]) -> Vec<i64> {
     // Saturates.
     let nanos: Vec<i64> = values.iter().map(|value| (value * 1e9) as i64).collect();
     if nanos.iter().any(|value| *value > 0) {
