@@ -14,11 +14,12 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
+use crate::control::Correction;
 use crate::data::Dataset;
 use crate::device::ComputeDevice;
 use crate::error::ModelError;
-use crate::flatten::flatten;
-use crate::parameters::Parameters;
+use crate::flatten::{Shift, flatten};
+use crate::parameters::{Parameters, check_layout};
 use crate::registry::{ModelConfig, Network};
 
 /// How a trainer turns gradients into steps.
@@ -258,6 +259,34 @@ pub fn train(
     device: &ComputeDevice,
     progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
 ) -> Result<Trained, ModelError> {
+    train_with(config, base, None, data, device, progress)
+}
+
+/// The same with SCAFFOLD's correction: each step is w -= lr (g + weight_decay w + correction). Of
+/// use with `sgd` without momentum, whose steps the correction is made for.
+///
+/// # Errors
+/// Those of [`train`]; [`ModelError::Parameters`], too, for a correction of another model.
+pub fn train_corrected(
+    config: &TrainConfig,
+    base: &Parameters,
+    correction: &Correction,
+    data: &Dataset,
+    device: &ComputeDevice,
+    progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
+) -> Result<Trained, ModelError> {
+    check_layout(correction.parameters().layout(), base.layout())?;
+    train_with(config, base, Some(correction), data, device, progress)
+}
+
+fn train_with(
+    config: &TrainConfig,
+    base: &Parameters,
+    correction: Option<&Correction>,
+    data: &Dataset,
+    device: &ComputeDevice,
+    progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
+) -> Result<Trained, ModelError> {
     config.check()?;
     config.model.check_data(data)?;
     let device = device.0.clone().autodiff();
@@ -265,6 +294,13 @@ pub fn train(
         network: Some(Network::load(&config.model, base, &device)?),
         optimizer: config.optimizer.build(config.gradient_norm_max),
         client_lr: config.client_lr_of_round(),
+        shift: correction.map(|correction| {
+            Shift::new(
+                correction.parameters(),
+                config.client_lr_of_round(),
+                &device,
+            )
+        }),
         log_prior: config
             .calibrated
             .then(|| log_prior(data, config.model.classes, &device)),
@@ -290,6 +326,8 @@ struct Session<'a> {
     network: Option<Network>,
     optimizer: ModuleOptimizer,
     client_lr: f64,
+    /// What each step goes further, if the steps are corrected.
+    shift: Option<Shift>,
     /// Added to the logits: `[1, classes]`.
     log_prior: Option<Tensor<2>>,
     data: &'a Dataset,
@@ -355,7 +393,11 @@ impl Session<'_> {
             .init(&self.device)
             .forward(logits, labels);
         let grads = GradientsParams::from_grads(loss.backward(), &network);
-        self.network = Some(self.optimizer.step(self.client_lr, network, grads));
+        let network = self.optimizer.step(self.client_lr, network, grads);
+        self.network = Some(match &self.shift {
+            Some(shift) => shift.subtract_from(network),
+            None => network,
+        });
         loss.try_into_scalar::<f32>()
             .map_err(|error| ModelError::Compute(error.to_string()))
     }

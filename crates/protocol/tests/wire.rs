@@ -124,6 +124,7 @@ fn report() -> RoundReport {
         base: BASE,
         checkpoint: DELTA,
         state: Some(BASE),
+        control: Some(DELTA),
         record: None,
         base_loss_micros: 700_001,
         base_accuracy_ppm: 812_500,
@@ -209,7 +210,14 @@ fn orders() -> Vec<(&'static str, Order)> {
     let refusal = Refusal::NoExamples;
     let candidates = vec![candidate()];
     vec![
-        ("train", Order::Train { round, base }),
+        (
+            "train",
+            Order::Train {
+                round,
+                base,
+                control: Some(DELTA),
+            },
+        ),
         (
             "send_delta",
             Order::SendDelta {
@@ -504,6 +512,7 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::Aggregated {
                 checkpoint: DELTA,
                 state: Some(BASE),
+                control: Some(DELTA),
             },
         ),
         ("result_recorded", Event::ResultRecorded { record: BASE }),

@@ -114,6 +114,8 @@ impl World {
                 server_momentum: momentum,
                 state_before: None,
                 state_after: stepped.state,
+                control_before: None,
+                control_after: None,
             },
             dossier: Dossier {
                 seed: SEED,
