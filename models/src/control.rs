@@ -2,7 +2,7 @@
 //! (Karimireddy et al. 2020, arXiv:1910.06378, option II).
 
 use crate::error::ModelError;
-use crate::parameters::{Parameters, TensorSpec};
+use crate::parameters::{Parameters, TensorSpec, check_layout};
 
 /// c − cᵢ, by which a party's steps are corrected: y ← y − η (g(y) + c − cᵢ).
 #[derive(Debug, Clone, PartialEq)]
@@ -44,16 +44,12 @@ impl Correction {
         steps: u32,
         client_lr: f64,
     ) -> Result<Parameters, ModelError> {
+        check_layout(delta.layout(), self.0.layout())?;
         let path = f64::from(steps.max(1)) * client_lr;
-        let mut own = Parameters::delta(&self.0, delta)?;
+        let mut own = delta.clone();
         // One rounding for each value, whatever the path.
-        for ((own, delta), correction) in own
-            .values_mut()
-            .iter_mut()
-            .zip(delta.values())
-            .zip(self.0.values())
-        {
-            *own = (-f64::from(*delta) / path - f64::from(*correction)) as f32;
+        for (value, correction) in own.values_mut().iter_mut().zip(self.0.values()) {
+            *value = (-f64::from(*value) / path - f64::from(*correction)) as f32;
         }
         Ok(own)
     }

@@ -7,6 +7,7 @@
 mod error;
 mod event;
 mod fate;
+mod variate;
 mod work;
 
 pub mod record;
