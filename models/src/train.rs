@@ -462,7 +462,7 @@ mod tests {
     use super::*;
     use crate::device::DeviceChoice;
     use crate::evaluate::Evaluator;
-    use crate::registry::{ModelKind, initial};
+    use crate::registry::{ModelKind, initial, layout};
 
     const SIDE: usize = 6;
 
@@ -582,6 +582,80 @@ mod tests {
         let slope = (loss(0.5) - loss(-0.5)) / 1.0;
         let expected = -trained.delta.norm().powi(2) / config.client_lr;
         assert!((slope / expected - 1.0).abs() < 0.05, "{slope} {expected}");
+    }
+
+    /// Against steps made one by one, each from where the last led, in f64.
+    #[test]
+    fn corrected_steps_are_those_of_scaffold() {
+        let data = stripes(30);
+        let config = TrainConfig {
+            optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
+            client_lr: 0.1,
+            local_epochs: 4,
+            // All examples in each step, so that the order of the shuffles is no matter.
+            batch_size: 30,
+            ..config(ModelKind::Mlp)
+        };
+        let base = initial(&config.model, 1).unwrap();
+        let noise = initial(&config.model, 2).unwrap();
+        let correction = Correction::new(layout(&config.model).unwrap(), Some(&noise), None);
+        let correction = correction.unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let mut keep_on = |_| ControlFlow::Continue(());
+        let trained = train_corrected(&config, &base, &correction, &data, &device, &mut keep_on);
+        let trained = trained.unwrap();
+        let one = TrainConfig {
+            client_lr: 1.0,
+            local_epochs: 1,
+            ..config.clone()
+        };
+        let mut expected: Vec<f64> = base.values().iter().map(|v| f64::from(*v)).collect();
+        for _ in 0..config.local_epochs {
+            let mut here = base.clone();
+            let places = here.values_mut().iter_mut().zip(&expected);
+            places.for_each(|(here, value)| *here = *value as f32);
+            // With a learning rate of 1 the delta is minus the gradient.
+            let step = train(&one, &here, &data, &device, &mut keep_on)
+                .unwrap()
+                .delta;
+            for ((value, step), c) in expected.iter_mut().zip(step.values()).zip(noise.values()) {
+                *value += config.client_lr * (f64::from(*step) - f64::from(*c));
+            }
+        }
+        let moved = base.values().iter().zip(trained.delta.values());
+        for ((base, delta), expected) in moved.zip(&expected) {
+            let got = f64::from(*base) + f64::from(*delta);
+            assert!((got - expected).abs() < 2e-6, "{got} {expected}");
+        }
+        let own = correction.own_after(&trained.delta, trained.steps, config.client_lr);
+        let (own, path) = (own.unwrap(), 4.0 * config.client_lr);
+        let rows = own
+            .values()
+            .iter()
+            .zip(trained.delta.values())
+            .zip(noise.values());
+        for ((own, delta), c) in rows {
+            let expected = -f64::from(*delta) / path - f64::from(*c);
+            assert!(
+                (f64::from(*own) - expected).abs() < 1e-6,
+                "{own} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_correction_of_nothing_changes_nothing() {
+        let data = stripes(40);
+        let config = TrainConfig {
+            optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
+            ..config(ModelKind::Cnn)
+        };
+        let base = initial(&config.model, 1).unwrap();
+        let none = Correction::new(layout(&config.model).unwrap(), None, None).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let mut keep_on = |_| ControlFlow::Continue(());
+        let corrected = train_corrected(&config, &base, &none, &data, &device, &mut keep_on);
+        assert_eq!(corrected.unwrap().delta, run(&config, &data).unwrap().delta);
     }
 
     #[test]

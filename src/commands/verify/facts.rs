@@ -9,6 +9,7 @@ use convoke_protocol::ids::{BlobHash, RoundId, TaskId};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::task::{AggregationSpec, SplitKind, TaskSpec};
 
+use super::control::ControlFacts;
 use crate::failure::HintExt as _;
 
 /// All that checks go by.
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) reveals: Vec<ChainReveal>,
     /// How the task's creator wants steps taken.
     pub(crate) aggregation: AggregationSpec,
+    /// What the control variate is checked with, in tasks that have one.
+    pub(crate) control: Option<ControlFacts>,
     /// How pay is split, and the decay of the split by rank.
     pub(crate) split: (SplitKind, u16),
 }
@@ -72,6 +75,10 @@ impl Facts {
             claim: claim.map(|submission| submission.claim),
             submission,
             reveals,
+            control: spec.training.control_variates.then(|| ControlFacts {
+                spec: spec.clone(),
+                cohort: u32::from(state.cohort_size),
+            }),
             aggregation: spec.aggregation,
             split: (told.split, told.rank_decay_bps),
         })
