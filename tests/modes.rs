@@ -3,11 +3,29 @@
 
 mod common;
 
-use convoke_protocol::ids::RoundId;
-use convoke_protocol::message::{Notice, PhaseName};
+use convoke_protocol::message::{Kept, Notice, PhaseName};
 use convoke_protocol::task::{AggregationMode, EXAMPLE_WEIGHT};
 
-use self::common::{World, spec, trainer};
+use self::common::{World, convoke, spec, trainer};
+
+/// What `convoke verify` says of a round with the aggregator's files: each check with its outcome.
+fn verified(world: &World, round: u32) -> Vec<(String, String)> {
+    let (task, round) = (world.task.to_string(), round.to_string());
+    let mut command = convoke(&["verify", "--task", &task, "--round", &round]);
+    command.args(["--format", "json", "--chain"]);
+    command.arg(world.dir.path().join("chain.toml"));
+    command.arg("--deltas");
+    command.arg(world.dir.path().join("aggregator/blobs"));
+    let output = command.output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |check: &serde_json::Value, field: &str| check[field].as_str().unwrap().to_owned();
+    let checks = report["checks"].as_array().unwrap().iter();
+    let rows: Vec<_> = checks
+        .map(|check| (text(check, "check"), text(check, "outcome")))
+        .collect();
+    assert!(output.status.success(), "round {round}: {report:#}");
+    rows
+}
 
 /// Two trainers with 80 images, and one with 50 times as many, whose work lasts over rounds. The
 /// aggregator is killed on the way, and then the slow trainer.
@@ -45,7 +63,62 @@ async fn a_buffered_task_finishes_with_a_slow_trainer_whose_updates_count() {
     assert!(!watcher.kept(1, slow), "its work lasts longer than a round");
     let refused = watcher.reports.iter().flat_map(|report| &report.refused);
     assert_eq!(refused.count(), 0, "{:?}", watcher.reports);
-    assert_eq!(watcher.reports.last().unwrap().round, RoundId(16));
+    let with_slow = watcher.reports.iter().find(|report| {
+        let stale = |kept: &Kept| kept.trainer == slow && stale(kept.num_examples);
+        report.kept.iter().any(stale)
+    });
+    let checks = verified(&world, with_slow.unwrap().round.0);
+    for name in ["signatures", "weights", "step"] {
+        assert!(
+            checks.contains(&(name.into(), "holds".into())),
+            "{checks:?}"
+        );
+    }
     world.assert_paid_as_the_chain_says(&watcher).await;
+    world.assert_money_adds_up().await;
+}
+
+/// The aggregator is killed between the step and the result, and a trainer within a round.
+#[tokio::test(flavor = "multi_thread")]
+async fn control_variates_survive_kills_and_are_verified() {
+    let mut task = spec(2, 0, 4);
+    task.training.momentum = 0.0;
+    task.training.control_variates = true;
+    let mut world = World::start(task).await;
+    let aggregator = world.aggregator(Some("settle:2"));
+    let mut watcher = world.watch();
+    let _stays = world.trainer(0, &[]);
+    let killed = world.trainer(1, &[]);
+    world.until_paused(PhaseName::Settle, 2).await;
+    aggregator.kill();
+    killed.kill();
+    let _aggregator = world.aggregator(None);
+    let _again = world.trainer(1, &[]);
+    watcher.until_finished().await;
+    let controls: Vec<_> = watcher
+        .reports
+        .iter()
+        .map(|report| report.control)
+        .collect();
+    assert!(controls.iter().all(Option::is_some), "{controls:?}");
+    assert!(controls.windows(2).all(|pair| pair[0] != pair[1]));
+    for round in 1..=4 {
+        let checks = verified(&world, round);
+        let variate = ("control variate".into(), "holds".into());
+        assert!(checks.contains(&variate), "round {round}: {checks:?}");
+    }
+    for index in 0..2 {
+        assert!(watcher.kept(4, trainer(index).address()));
+        let file = world
+            .dir
+            .path()
+            .join(format!("trainer-{index}/control.json"));
+        let text = std::fs::read_to_string(file).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(
+            state["current"].is_string() && state["next"]["round"] == 4,
+            "{text}"
+        );
+    }
     world.assert_money_adds_up().await;
 }

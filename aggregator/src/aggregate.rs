@@ -98,7 +98,7 @@ pub fn aggregate_step(step: &Step<'_>) -> Result<Stepped, AggregatorError> {
         let mut name = temporary(step.out_dir)?;
         name.write_all(state.to_string().as_bytes())
             .map_err(AggregatorError::file(name.path()))?;
-        persist(name, &state_name_path(step.out_dir, &hash))?;
+        persist(name, &name_path(step.out_dir, &hash, MOMENTUM))?;
     }
     let path = step.out_dir.join(hash.to_file_name());
     persist(checkpoint, &path)?;
@@ -114,21 +114,28 @@ pub fn aggregate_step(step: &Step<'_>) -> Result<Stepped, AggregatorError> {
 /// # Errors
 /// If what is there cannot be read.
 pub fn state_of(dir: &Path, checkpoint: &BlobHash) -> Result<Option<BlobHash>, AggregatorError> {
-    let path = state_name_path(dir, checkpoint);
-    let text = match std::fs::read_to_string(&path) {
+    named(&name_path(dir, checkpoint, MOMENTUM))
+}
+
+/// The blob that a file names, if there is one.
+pub(crate) fn named(path: &Path) -> Result<Option<BlobHash>, AggregatorError> {
+    let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(AggregatorError::file(&path))?,
+        text => text.map_err(AggregatorError::file(path))?,
     };
     let name = text.parse().map_err(std::io::Error::other);
-    name.map(Some).map_err(AggregatorError::file(&path))
+    name.map(Some).map_err(AggregatorError::file(path))
 }
 
-/// The file that names the momentum of a checkpoint.
-fn state_name_path(dir: &Path, checkpoint: &BlobHash) -> PathBuf {
-    dir.join(format!("{}.momentum", checkpoint.to_file_name()))
+/// The file that names what belongs to a checkpoint.
+pub(crate) fn name_path(dir: &Path, checkpoint: &BlobHash, ending: &str) -> PathBuf {
+    dir.join(format!("{}.{ending}", checkpoint.to_file_name()))
 }
 
-fn temporary(dir: &Path) -> Result<NamedTempFile, AggregatorError> {
+/// How the file ends that names a checkpoint's momentum.
+const MOMENTUM: &str = "momentum";
+
+pub(crate) fn temporary(dir: &Path) -> Result<NamedTempFile, AggregatorError> {
     tempfile::Builder::new()
         .prefix(TEMPORARY)
         .tempfile_in(dir)
@@ -238,14 +245,14 @@ struct Computed {
 }
 
 /// A file being written and hashed.
-struct Output {
+pub(crate) struct Output {
     file: NamedTempFile,
     hasher: blake3::Hasher,
     bytes: Vec<u8>,
 }
 
 impl Output {
-    fn create(dir: &Path, header: &[u8]) -> Result<Self, AggregatorError> {
+    pub(crate) fn create(dir: &Path, header: &[u8]) -> Result<Self, AggregatorError> {
         let mut output = Self {
             file: temporary(dir)?,
             hasher: blake3::Hasher::new(),
@@ -255,7 +262,7 @@ impl Output {
         Ok(output)
     }
 
-    fn write(&mut self, values: &[f32]) -> Result<(), AggregatorError> {
+    pub(crate) fn write(&mut self, values: &[f32]) -> Result<(), AggregatorError> {
         self.bytes.clear();
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         self.bytes.extend(bytes);
@@ -269,7 +276,7 @@ impl Output {
             .map_err(AggregatorError::file(self.file.path()))
     }
 
-    fn finish(self) -> Result<(BlobHash, NamedTempFile), AggregatorError> {
+    pub(crate) fn finish(self) -> Result<(BlobHash, NamedTempFile), AggregatorError> {
         self.file
             .as_file()
             .sync_all()
@@ -295,7 +302,7 @@ fn remove_leftovers(dir: &Path) -> Result<(), AggregatorError> {
 }
 
 /// Gives a synced file its name, and syncs the folder that has it.
-fn persist(file: NamedTempFile, path: &Path) -> Result<(), AggregatorError> {
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), AggregatorError> {
     let io = AggregatorError::file(path);
     file.persist(path).map_err(|error| io(error.error))?;
     let folder = path.parent().unwrap_or(Path::new("."));

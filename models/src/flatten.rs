@@ -51,6 +51,33 @@ pub(crate) fn unflatten<M: Module>(module: M, parameters: &Parameters, device: &
     })
 }
 
+/// What is subtracted from a module's parameters, on its device.
+pub(crate) struct Shift(BTreeMap<String, Tensor<1>>);
+
+impl Shift {
+    /// `factor` · `parameters`.
+    pub(crate) fn new(parameters: &Parameters, factor: f64, device: &Device) -> Self {
+        let scaled = |value: &f32| (f64::from(*value) * factor) as f32;
+        let tensor = |(spec, values): (&TensorSpec, &[f32])| {
+            let values: Vec<f32> = values.iter().map(scaled).collect();
+            let data = TensorData::new(values, [spec.len()]);
+            (spec.name.clone(), Tensor::from_data(data, device))
+        };
+        Self(parameters.tensors().map(tensor).collect())
+    }
+
+    /// The module that much further down.
+    ///
+    /// # Panics
+    /// If the layouts differ.
+    pub(crate) fn subtract_from<M: Module>(&self, module: M) -> M {
+        module.map(&mut Subtracter {
+            path: Path::default(),
+            shift: self,
+        })
+    }
+}
+
 /// Where in the module tree a traversal stands. The variant of an enum is no part of a
 /// parameter's name: names are those of the variant's module.
 #[derive(Default)]
@@ -124,6 +151,33 @@ impl ModuleVisitor for ValuesVisitor {
             }
             Err(error) => self.error = Some(error.to_string()),
         }
+    }
+}
+
+struct Subtracter<'a> {
+    path: Path,
+    shift: &'a Shift,
+}
+
+impl ModuleMapper for Subtracter<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shift = self
+            .shift
+            .0
+            .get(self.path.name().as_str())
+            .expect("the caller compared the layouts");
+        let value = param.val();
+        let shift = shift.clone().reshape(value.shape());
+        // A leaf again: the gradient of the next step ends here.
+        Param::initialized(param.id, (value - shift).detach()).set_require_grad(true)
     }
 }
 

@@ -18,6 +18,7 @@
 //! Same seed, same number of threads, same machine: the same bytes.
 
 pub mod cnn;
+mod control;
 pub mod data;
 mod device;
 mod error;
@@ -28,10 +29,11 @@ mod parameters;
 mod registry;
 mod train;
 
+pub use control::Correction;
 pub use data::{Dataset, Part, SplitConfig};
 pub use device::{ComputeDevice, DeviceChoice, limit_threads};
 pub use error::ModelError;
 pub use evaluate::{Evaluation, Evaluator};
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, initial, layout};
-pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train};
+pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};

@@ -14,11 +14,12 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
+use crate::control::Correction;
 use crate::data::Dataset;
 use crate::device::ComputeDevice;
 use crate::error::ModelError;
-use crate::flatten::flatten;
-use crate::parameters::Parameters;
+use crate::flatten::{Shift, flatten};
+use crate::parameters::{Parameters, check_layout};
 use crate::registry::{ModelConfig, Network};
 
 /// How a trainer turns gradients into steps.
@@ -258,6 +259,34 @@ pub fn train(
     device: &ComputeDevice,
     progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
 ) -> Result<Trained, ModelError> {
+    train_with(config, base, None, data, device, progress)
+}
+
+/// The same with SCAFFOLD's correction: each step is w -= lr (g + weight_decay w + correction). Of
+/// use with `sgd` without momentum, whose steps the correction is made for.
+///
+/// # Errors
+/// Those of [`train`]; [`ModelError::Parameters`], too, for a correction of another model.
+pub fn train_corrected(
+    config: &TrainConfig,
+    base: &Parameters,
+    correction: &Correction,
+    data: &Dataset,
+    device: &ComputeDevice,
+    progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
+) -> Result<Trained, ModelError> {
+    check_layout(correction.parameters().layout(), base.layout())?;
+    train_with(config, base, Some(correction), data, device, progress)
+}
+
+fn train_with(
+    config: &TrainConfig,
+    base: &Parameters,
+    correction: Option<&Correction>,
+    data: &Dataset,
+    device: &ComputeDevice,
+    progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
+) -> Result<Trained, ModelError> {
     config.check()?;
     config.model.check_data(data)?;
     let device = device.0.clone().autodiff();
@@ -265,6 +294,13 @@ pub fn train(
         network: Some(Network::load(&config.model, base, &device)?),
         optimizer: config.optimizer.build(config.gradient_norm_max),
         client_lr: config.client_lr_of_round(),
+        shift: correction.map(|correction| {
+            Shift::new(
+                correction.parameters(),
+                config.client_lr_of_round(),
+                &device,
+            )
+        }),
         log_prior: config
             .calibrated
             .then(|| log_prior(data, config.model.classes, &device)),
@@ -290,6 +326,8 @@ struct Session<'a> {
     network: Option<Network>,
     optimizer: ModuleOptimizer,
     client_lr: f64,
+    /// What each step goes further, if the steps are corrected.
+    shift: Option<Shift>,
     /// Added to the logits: `[1, classes]`.
     log_prior: Option<Tensor<2>>,
     data: &'a Dataset,
@@ -355,7 +393,11 @@ impl Session<'_> {
             .init(&self.device)
             .forward(logits, labels);
         let grads = GradientsParams::from_grads(loss.backward(), &network);
-        self.network = Some(self.optimizer.step(self.client_lr, network, grads));
+        let network = self.optimizer.step(self.client_lr, network, grads);
+        self.network = Some(match &self.shift {
+            Some(shift) => shift.subtract_from(network),
+            None => network,
+        });
         loss.try_into_scalar::<f32>()
             .map_err(|error| ModelError::Compute(error.to_string()))
     }
@@ -420,7 +462,7 @@ mod tests {
     use super::*;
     use crate::device::DeviceChoice;
     use crate::evaluate::Evaluator;
-    use crate::registry::{ModelKind, initial};
+    use crate::registry::{ModelKind, initial, layout};
 
     const SIDE: usize = 6;
 
@@ -540,6 +582,80 @@ mod tests {
         let slope = (loss(0.5) - loss(-0.5)) / 1.0;
         let expected = -trained.delta.norm().powi(2) / config.client_lr;
         assert!((slope / expected - 1.0).abs() < 0.05, "{slope} {expected}");
+    }
+
+    /// Against steps made one by one, each from where the last led, in f64.
+    #[test]
+    fn corrected_steps_are_those_of_scaffold() {
+        let data = stripes(30);
+        let config = TrainConfig {
+            optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
+            client_lr: 0.1,
+            local_epochs: 4,
+            // All examples in each step, so that the order of the shuffles is no matter.
+            batch_size: 30,
+            ..config(ModelKind::Mlp)
+        };
+        let base = initial(&config.model, 1).unwrap();
+        let noise = initial(&config.model, 2).unwrap();
+        let correction = Correction::new(layout(&config.model).unwrap(), Some(&noise), None);
+        let correction = correction.unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let mut keep_on = |_| ControlFlow::Continue(());
+        let trained = train_corrected(&config, &base, &correction, &data, &device, &mut keep_on);
+        let trained = trained.unwrap();
+        let one = TrainConfig {
+            client_lr: 1.0,
+            local_epochs: 1,
+            ..config.clone()
+        };
+        let mut expected: Vec<f64> = base.values().iter().map(|v| f64::from(*v)).collect();
+        for _ in 0..config.local_epochs {
+            let mut here = base.clone();
+            let places = here.values_mut().iter_mut().zip(&expected);
+            places.for_each(|(here, value)| *here = *value as f32);
+            // With a learning rate of 1 the delta is minus the gradient.
+            let step = train(&one, &here, &data, &device, &mut keep_on)
+                .unwrap()
+                .delta;
+            for ((value, step), c) in expected.iter_mut().zip(step.values()).zip(noise.values()) {
+                *value += config.client_lr * (f64::from(*step) - f64::from(*c));
+            }
+        }
+        let moved = base.values().iter().zip(trained.delta.values());
+        for ((base, delta), expected) in moved.zip(&expected) {
+            let got = f64::from(*base) + f64::from(*delta);
+            assert!((got - expected).abs() < 2e-6, "{got} {expected}");
+        }
+        let own = correction.own_after(&trained.delta, trained.steps, config.client_lr);
+        let (own, path) = (own.unwrap(), 4.0 * config.client_lr);
+        let rows = own
+            .values()
+            .iter()
+            .zip(trained.delta.values())
+            .zip(noise.values());
+        for ((own, delta), c) in rows {
+            let expected = -f64::from(*delta) / path - f64::from(*c);
+            assert!(
+                (f64::from(*own) - expected).abs() < 1e-6,
+                "{own} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_correction_of_nothing_changes_nothing() {
+        let data = stripes(40);
+        let config = TrainConfig {
+            optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
+            ..config(ModelKind::Cnn)
+        };
+        let base = initial(&config.model, 1).unwrap();
+        let none = Correction::new(layout(&config.model).unwrap(), None, None).unwrap();
+        let device = DeviceChoice::Cpu.open().unwrap();
+        let mut keep_on = |_| ControlFlow::Continue(());
+        let corrected = train_corrected(&config, &base, &none, &data, &device, &mut keep_on);
+        assert_eq!(corrected.unwrap().delta, run(&config, &data).unwrap().delta);
     }
 
     #[test]

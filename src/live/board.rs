@@ -395,6 +395,7 @@ pub(crate) mod tests {
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
             state: None,
+            control: None,
             record: None,
             base_loss_micros: 700_000,
             base_accuracy_ppm: 750_000,
@@ -437,7 +438,7 @@ pub(crate) mod tests {
             steps: 4,
         });
         assert_eq!(board.trainer(address(1)).state.words(), "training 75 %");
-        board.hear(&Notice::RoundCommitted(report(1, &[1], &[2])));
+        board.hear(&Notice::RoundCommitted(Box::new(report(1, &[1], &[2]))));
         assert_eq!(board.trainer(address(1)).kept, 1);
         assert_eq!(
             board.trainer(address(2)).state.words(),
@@ -449,7 +450,7 @@ pub(crate) mod tests {
     #[test]
     fn a_report_heard_twice_counts_once() {
         let mut board = Board::new("t", 2, 31_337);
-        board.hear(&Notice::RoundCommitted(report(1, &[1], &[2])));
+        board.hear(&Notice::RoundCommitted(Box::new(report(1, &[1], &[2]))));
         board.catch_up(RoundId(2), vec![report(1, &[1], &[2])]);
         assert_eq!(
             (

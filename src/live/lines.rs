@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_round_is_one_line() {
-        let notice = Notice::RoundCommitted(report(1, &[1], &[2]));
+        let notice = Notice::RoundCommitted(Box::new(report(1, &[1], &[2])));
         assert_eq!(
             as_text(&board(), &notice).as_deref(),
             Some("round 1: kept 1, refused trainer-2 [noise] (no examples)")

@@ -128,7 +128,11 @@ mod tests {
             row.persona = persona.into();
         }
         board.validator(address(101)).name = "validator-1".into();
-        board.hear(&Notice::RoundCommitted(report(1, &[1, 2], &[3, 4])));
+        board.hear(&Notice::RoundCommitted(Box::new(report(
+            1,
+            &[1, 2],
+            &[3, 4],
+        ))));
         let round = RoundId(2);
         board.hear(&Notice::PhaseBegan {
             round,

@@ -52,7 +52,7 @@ impl Peer {
     /// Waits for an order to train: round and base.
     pub async fn ordered_to_train(&mut self) -> (RoundId, BlobHash) {
         loop {
-            if let AggregatorMessage::Order(Order::Train { round, base }) = self.hear().await {
+            if let AggregatorMessage::Order(Order::Train { round, base, .. }) = self.hear().await {
                 return (round, base);
             }
         }

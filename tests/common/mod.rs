@@ -403,7 +403,7 @@ impl Watcher {
                     }
                     LinkEvent::Message(AggregatorMessage::Notice(notice)) => {
                         if let Notice::RoundCommitted(report) = &notice {
-                            self.keep(report.clone());
+                            self.keep(*report.clone());
                         }
                         if wanted(&notice) {
                             return notice;

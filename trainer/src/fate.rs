@@ -68,6 +68,7 @@ mod tests {
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
             state: None,
+            control: None,
             record: None,
             base_loss_micros: 0,
             base_accuracy_ppm: 0,

@@ -9,6 +9,7 @@ mod event;
 mod fate;
 mod feedback;
 mod packing;
+mod variate;
 mod work;
 
 pub mod record;

@@ -26,6 +26,7 @@ use crate::packing::Packing;
 use crate::record::Record;
 use crate::sketching::{self, Question};
 use crate::training::Workbench;
+use crate::variate::Variate;
 use crate::work::{Done, Job, Work};
 
 /// What a trainer is started with.
@@ -211,7 +212,11 @@ impl Trainer {
 
     async fn obey(&mut self, order: Order) -> Result<(), TrainerError> {
         match order {
-            Order::Train { round, base } => self.train(Start { round, base }).await,
+            Order::Train {
+                round,
+                base,
+                control,
+            } => self.train(Start { round, base }, control).await,
             Order::SendDelta { round, delta } => {
                 self.push(round, delta);
                 Ok(())
@@ -262,7 +267,7 @@ impl Trainer {
     }
 
     /// Does what the round needs of us: what was signed, what is under way, or new work.
-    async fn train(&mut self, order: Start) -> Result<(), TrainerError> {
+    async fn train(&mut self, order: Start, control: Option<BlobHash>) -> Result<(), TrainerError> {
         let latest = Record::latest(&self.state)?;
         let spent = |record: &Record| self.fate.of(record.update.header.round).is_some();
         let signed = latest.as_ref().map(|record| record.signed(spent(record)));
@@ -280,19 +285,22 @@ impl Trainer {
                     job.serve(order.round);
                 }
             }
-            _ => self.begin(order),
+            _ => self.begin(order, control)?,
         }
         Ok(())
     }
 
     /// Trains from a round's base; work that was under way is given up.
-    fn begin(&mut self, start: Start) {
+    fn begin(&mut self, start: Start, control: Option<BlobHash>) -> Result<(), TrainerError> {
         let Start { round, base } = start;
+        let own = Variate::of_round(&self.state, &self.blobs, round, &self.fate)?;
         self.tell(TrainerEvent::RoundOpened { round, base });
         let job = self.job.insert(Job::new(start));
         let work = Work {
             began: start,
             course: job.course(),
+            server_control: control,
+            own_control: own.current(),
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
             handle: self.link.handle(),
@@ -304,6 +312,7 @@ impl Trainer {
             let began = start;
             let _ = done.send(Done { began, outcome }).await;
         });
+        Ok(())
     }
 
     /// Signs what was trained, remembers it, and announces it.
@@ -311,8 +320,8 @@ impl Trainer {
         let Some(job) = self.job.take_if(|job| job.began() == done.began) else {
             return Ok(());
         };
-        let trained = match done.outcome {
-            Ok(trained) => trained,
+        let made = match done.outcome {
+            Ok(made) => made,
             Err(TrainerError::Model(ModelError::Interrupted { .. })) => return Ok(()),
             // The connection broke while the checkpoint came: we are asked again.
             Err(TrainerError::Transport(error)) if error.retryable() => {
@@ -321,7 +330,11 @@ impl Trainer {
             }
             Err(error) => return Err(error),
         };
-        let header = self.header(job.serves(), done.began, trained)?;
+        let round = job.serves();
+        if let Some(own) = &made.own_control {
+            Variate::propose(&self.state, &self.blobs, round, own)?;
+        }
+        let header = self.header(round, done.began, made.trained)?;
         self.sign(header, done.began.round).await
     }
 

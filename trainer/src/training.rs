@@ -4,11 +4,31 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ClientOptimizer, ComputeDevice, Dataset, ModelConfig, ModelError, Parameters, StepReport,
-    TrainConfig, Trained, train,
+    ClientOptimizer, ComputeDevice, Correction, Dataset, ModelConfig, ModelError, Parameters,
+    StepReport, TrainConfig, Trained, train, train_corrected,
 };
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;
+
+/// What a round's training begins with: safetensors files.
+#[derive(Debug)]
+pub struct Files {
+    /// The checkpoint.
+    pub checkpoint: Vec<u8>,
+    /// The server's control variate, if the task has one yet.
+    pub server_control: Option<Vec<u8>>,
+    /// Our own, if there is one yet.
+    pub own_control: Option<Vec<u8>>,
+}
+
+/// What training gives.
+#[derive(Debug)]
+pub struct Made {
+    /// The delta and how it came about.
+    pub trained: Trained,
+    /// Our control variate after it, in tasks that have such.
+    pub own_control: Option<Parameters>,
+}
 
 /// Data, device and settings of one task.
 #[derive(Debug)]
@@ -37,20 +57,21 @@ impl Workbench {
         Ok(bench)
     }
 
-    /// Trains from `checkpoint`, a safetensors file, until done or stopped.
+    /// Trains from the checkpoint until done or stopped.
     ///
     /// # Errors
-    /// [`ModelError::Interrupted`] if `stop` was set; [`ModelError`] for a checkpoint of another
-    /// model and for training that diverges.
+    /// [`ModelError::Interrupted`] if `stop` was set; [`ModelError`] for files of another model and
+    /// for training that diverges.
     pub fn train(
         &self,
         round: RoundId,
-        checkpoint: &[u8],
+        files: &Files,
         stop: &AtomicBool,
         report: &mut dyn FnMut(&StepReport),
-    ) -> Result<Trained, ModelError> {
+    ) -> Result<Made, ModelError> {
         let layout = convoke_models::layout(&self.model)?;
-        let base = Parameters::from_safetensors(checkpoint, Some(&layout))?;
+        let read = |bytes: &Vec<u8>| Parameters::from_safetensors(bytes, Some(&layout));
+        let base = read(&files.checkpoint)?;
         let mut progress = |step: StepReport| {
             report(&step);
             if stop.load(Ordering::Relaxed) {
@@ -59,13 +80,25 @@ impl Workbench {
                 ControlFlow::Continue(())
             }
         };
-        train(
-            &self.config(round)?,
-            &base,
-            &self.data,
-            &self.device,
-            &mut progress,
-        )
+        let config = self.config(round)?;
+        let (data, device) = (&self.data, &self.device);
+        if !self.spec.training.control_variates {
+            let trained = train(&config, &base, data, device, &mut progress)?;
+            return Ok(Made {
+                trained,
+                own_control: None,
+            });
+        }
+        let server = files.server_control.as_ref().map(read).transpose()?;
+        let own = files.own_control.as_ref().map(read).transpose()?;
+        let correction = Correction::new(layout.clone(), server.as_ref(), own.as_ref())?;
+        let trained = train_corrected(&config, &base, &correction, data, device, &mut progress)?;
+        let client_lr = self.spec.training.client_lr_of(round);
+        let own = correction.own_after(&trained.delta, trained.steps, client_lr)?;
+        Ok(Made {
+            trained,
+            own_control: Some(own),
+        })
     }
 
     fn config(&self, round: RoundId) -> Result<TrainConfig, ModelError> {

@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use convoke_models::{StepReport, Trained};
+use convoke_models::StepReport;
 use convoke_node::link::LinkHandle;
 use convoke_protocol::assignment::Start;
-use convoke_protocol::ids::RoundId;
+use convoke_protocol::ids::{BlobHash, RoundId};
 use convoke_protocol::message::NodeMessage;
 use convoke_transport::{BlobStore, TransportError};
 use tokio::sync::mpsc;
 
 use crate::error::TrainerError;
 use crate::event::{Listener, TrainerEvent};
-use crate::training::Workbench;
+use crate::training::{Files, Made, Workbench};
 
 /// The aggregator hears of progress no more often than this.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
-/// Largest checkpoint that is fetched, in bytes.
+/// Largest checkpoint or control variate that is fetched, in bytes.
 const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
 
 /// Training under way. Dropping it stops the thread at its next step.
@@ -92,13 +92,16 @@ impl Drop for Job {
 /// How a job ended.
 pub(crate) struct Done {
     pub(crate) began: Start,
-    pub(crate) outcome: Result<Trained, TrainerError>,
+    pub(crate) outcome: Result<Made, TrainerError>,
 }
 
 /// The work of a job, apart from the conversation.
 pub(crate) struct Work {
     pub(crate) began: Start,
     pub(crate) course: Arc<Course>,
+    /// SCAFFOLD's control variates: the server's and our own, where there are any.
+    pub(crate) server_control: Option<BlobHash>,
+    pub(crate) own_control: Option<BlobHash>,
     pub(crate) blobs: BlobStore,
     pub(crate) bench: Arc<Workbench>,
     pub(crate) handle: LinkHandle,
@@ -106,19 +109,17 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) async fn perform(self) -> Result<Trained, TrainerError> {
+    pub(crate) async fn perform(self) -> Result<Made, TrainerError> {
         let Start { round, base } = self.began;
-        if !self.blobs.contains(&base) {
-            let connection = self
-                .handle
-                .connection()
-                .await
-                .ok_or(TransportError::Closed)?;
-            connection
-                .fetch_blob(&base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
-                .await?;
+        for blob in [Some(base), self.server_control].into_iter().flatten() {
+            self.fetch(&blob).await?;
         }
-        let checkpoint = self.blobs.read(&base)?;
+        let read = |blob: BlobHash| self.blobs.read(&blob);
+        let files = Files {
+            checkpoint: read(base)?,
+            server_control: self.server_control.map(read).transpose()?,
+            own_control: self.own_control.map(read).transpose()?,
+        };
         let (reports, mut heard) = mpsc::channel::<StepReport>(64);
         let (bench, course) = (self.bench, self.course.clone());
         let thread = tokio::task::spawn_blocking(move || {
@@ -126,7 +127,7 @@ impl Work {
                 // A report lost because nobody listens in time is no loss.
                 let _ = reports.try_send(*step);
             };
-            bench.train(round, &checkpoint, &course.stop, &mut report)
+            bench.train(round, &files, &course.stop, &mut report)
         });
         let mut reported = tokio::time::Instant::now();
         while let Some(StepReport {
@@ -148,9 +149,21 @@ impl Work {
                     .await;
             }
         }
-        let trained = thread
+        let made = thread
             .await
             .map_err(|error| TrainerError::Thread(error.to_string()))?;
-        Ok(trained?)
+        Ok(made?)
+    }
+
+    async fn fetch(&self, blob: &BlobHash) -> Result<(), TrainerError> {
+        if self.blobs.contains(blob) {
+            return Ok(());
+        }
+        let connection = self.handle.connection().await;
+        let connection = connection.ok_or(TransportError::Closed)?;
+        connection
+            .fetch_blob(blob, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
+            .await?;
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use convoke_client::{ResultSubmission, Stage};
 use convoke_proofs::error::ProofError;
 use convoke_proofs::public_data::RoundContext;
+use convoke_protocol::control::ControlStep;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use convoke_protocol::message::Candidate;
 use convoke_protocol::record::{Dossier, RECORD_VERSION, RoundRecord, StepRecord};
@@ -22,6 +23,7 @@ use super::deltas::Deltas;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
 use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
+use crate::control::{self, control_of};
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
@@ -122,10 +124,17 @@ impl Jobs {
         self.spawn(async move { Ok(rounds.read_scores(at).await?) });
     }
 
-    pub(super) fn aggregate(&self, round: RoundId, base: BlobHash, kept: Vec<Candidate>) {
+    pub(super) fn aggregate(
+        &self,
+        round: RoundId,
+        base: BlobHash,
+        kept: Vec<Candidate>,
+        control: Option<ControlStep>,
+    ) {
         let (blobs, deltas, rounds) = (self.blobs.clone(), self.deltas.clone(), self.rounds());
         self.compute(move || {
-            let aggregation = &rounds.setup().spec.aggregation;
+            let spec = &rounds.setup().spec;
+            let aggregation = &spec.aggregation;
             let kept = with_paths(kept, &deltas)?;
             let step = Step {
                 base,
@@ -139,7 +148,15 @@ impl Jobs {
                 checkpoint, state, ..
             } = aggregate_step(&step)?;
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
-            Ok(Event::Aggregated { checkpoint, state })
+            let control = match control {
+                Some(step) => control::advance(blobs.dir(), spec, &step, &base, &checkpoint)?,
+                None => control_of(blobs.dir(), &checkpoint)?,
+            };
+            Ok(Event::Aggregated {
+                checkpoint,
+                state,
+                control,
+            })
         });
     }
 
@@ -152,8 +169,13 @@ impl Jobs {
             let of_rounds = rounds.clone();
             let proven = blocking(move || {
                 let setup = of_rounds.setup();
-                let before = state_of(blobs.dir(), &outcome.base)?;
-                let record = outcome.record(setup, before);
+                let dir = blobs.dir();
+                let before = state_of(dir, &outcome.base)?;
+                let controls = [
+                    control_of(dir, &outcome.base)?,
+                    control_of(dir, &outcome.checkpoint)?,
+                ];
+                let record = outcome.record(setup, before, controls);
                 let name = blobs.insert_bytes(&record.to_json().map_err(|error| {
                     AggregatorError::Job(format!("the record cannot be written: {error}"))
                 })?)?;
@@ -229,7 +251,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn record(self, setup: &Setup, state_before: Option<BlobHash>) -> RoundRecord {
+    fn record(
+        self,
+        setup: &Setup,
+        state_before: Option<BlobHash>,
+        [control_before, control_after]: [Option<BlobHash>; 2],
+    ) -> RoundRecord {
         let aggregation = &setup.spec.aggregation;
         RoundRecord {
             version: RECORD_VERSION,
@@ -245,6 +272,8 @@ impl Outcome {
                 server_momentum: aggregation.server_momentum,
                 state_before,
                 state_after: self.state,
+                control_before,
+                control_after,
             },
             dossier: *self.dossier,
             factors: self.factors,

@@ -3,6 +3,7 @@
 
 mod access;
 mod deltas;
+mod input;
 mod jobs;
 mod peers;
 mod proving;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use convoke_client::{AddressBook, Chain};
 use convoke_protocol::codec;
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::ids::{Address, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
 use convoke_transport::{BlobStore, Endpoint, Limits};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::deltas::Deltas;
+use self::input::Input;
 use self::jobs::{Jobs, Outcome};
 use self::peers::{PeerEvent, Peers};
 use self::proving::Prover;
@@ -78,24 +80,6 @@ pub enum Ended {
     Failed(String),
     /// Asked to stop; the next start goes on from here.
     Stopped,
-}
-
-/// Anything that happens to the service.
-enum Input {
-    Peer(PeerEvent),
-    /// A background job answers the machine.
-    Answer(Event),
-    /// A background job failed in a way that trying again cannot mend.
-    Broken(AggregatorError),
-    /// A delta has arrived whole.
-    Delivered {
-        trainer: Address,
-        delta: BlobHash,
-    },
-    /// Part of a delta has arrived.
-    Arriving {
-        trainer: Address,
-    },
 }
 
 /// Runs the aggregator of one task until it ends or is told to stop.
@@ -444,7 +428,12 @@ impl Service {
                 Effect::ReadScores { round, attempt } => {
                     self.jobs.read_scores(Attempt { round, attempt });
                 }
-                Effect::Aggregate { round, base, kept } => self.jobs.aggregate(round, base, kept),
+                Effect::Aggregate {
+                    round,
+                    base,
+                    kept,
+                    control,
+                } => self.jobs.aggregate(round, base, kept, control),
                 Effect::SubmitResult {
                     round,
                     attempt,

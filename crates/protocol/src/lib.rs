@@ -9,6 +9,7 @@ pub mod abi;
 pub mod assignment;
 pub mod codec;
 pub mod cohort;
+pub mod control;
 pub mod factors;
 pub mod held_out;
 pub mod identity;

@@ -121,6 +121,9 @@ pub enum Order {
         round: RoundId,
         /// The checkpoint's blob.
         base: BlobHash,
+        /// The server's control variate that belongs to it, a blob of the same layout; nothing if
+        /// the task has none, and zeros before the first step.
+        control: Option<BlobHash>,
     },
     /// The header is accepted: send the delta now.
     SendDelta {
@@ -314,7 +317,7 @@ pub enum Notice {
         validator: Address,
     },
     /// The checkpoint of a round exists.
-    RoundCommitted(RoundReport),
+    RoundCommitted(Box<RoundReport>),
     /// The contract holds the round's result.
     RoundSettled {
         /// The round.
@@ -354,6 +357,8 @@ pub struct RoundReport {
     pub checkpoint: BlobHash,
     /// The server optimizer's state that belongs to it, if it has one.
     pub state: Option<BlobHash>,
+    /// The server's control variate that belongs to it, if the task has one: [`crate::control`].
+    pub control: Option<BlobHash>,
     /// [`crate::record::RoundRecord`], once the contract has the result.
     pub record: Option<BlobHash>,
     /// The validators' median loss of the base, millionths of a nat; 0 without validators.

@@ -146,4 +146,11 @@ pub struct StepRecord {
     pub state_before: Option<BlobHash>,
     /// The momentum that belongs to the checkpoint.
     pub state_after: Option<BlobHash>,
+    /// The server's control variate that belongs to the base; nothing before the first step, and
+    /// without [`crate::control`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_before: Option<BlobHash>,
+    /// The one that belongs to the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_after: Option<BlobHash>,
 }

@@ -125,6 +125,7 @@ fn report() -> RoundReport {
         base: BASE,
         checkpoint: DELTA,
         state: Some(BASE),
+        control: Some(DELTA),
         record: None,
         base_loss_micros: 700_001,
         base_accuracy_ppm: 812_500,
@@ -210,7 +211,14 @@ fn orders() -> Vec<(&'static str, Order)> {
     let refusal = Refusal::NoExamples;
     let candidates = vec![candidate()];
     vec![
-        ("train", Order::Train { round, base }),
+        (
+            "train",
+            Order::Train {
+                round,
+                base,
+                control: Some(DELTA),
+            },
+        ),
         (
             "send_delta",
             Order::SendDelta {
@@ -315,7 +323,10 @@ fn notices() -> Vec<(&'static str, Notice)> {
             "validator_failed",
             Notice::ValidatorFailed { round, validator },
         ),
-        ("round_committed", Notice::RoundCommitted(report())),
+        (
+            "round_committed",
+            Notice::RoundCommitted(Box::new(report())),
+        ),
         (
             "round_settled",
             Notice::RoundSettled {
@@ -506,6 +517,7 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::Aggregated {
                 checkpoint: DELTA,
                 state: Some(BASE),
+                control: Some(DELTA),
             },
         ),
         ("result_recorded", Event::ResultRecorded { record: BASE }),

@@ -263,7 +263,7 @@ impl Trainer {
                 .await
                 .context("the connection is gone")?;
             match message {
-                AggregatorMessage::Order(Order::Train { round, base }) => {
+                AggregatorMessage::Order(Order::Train { round, base, .. }) => {
                     connection
                         .fetch_blob(&base, self.delta_bytes, &self.blobs, |_| {})
                         .await?;

@@ -340,8 +340,8 @@ pub(crate) mod tests {
 
     pub(crate) fn results() -> Results {
         let mut board = Board::new("fashion-mnist", 2, 31_337);
-        board.hear(&Notice::RoundCommitted(report(1, &[1], &[2])));
-        board.hear(&Notice::RoundCommitted(report(2, &[1], &[2])));
+        board.hear(&Notice::RoundCommitted(Box::new(report(1, &[1], &[2]))));
+        board.hear(&Notice::RoundCommitted(Box::new(report(2, &[1], &[2]))));
         for (round, accuracy) in [(0, 0.1), (1, 0.7), (2, 0.8125)] {
             board.measured.insert(
                 round,

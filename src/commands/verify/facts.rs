@@ -10,6 +10,7 @@ use convoke_protocol::ids::{BlobHash, RoundId, TaskId};
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::task::{AggregationSpec, SplitKind, TaskSpec};
 
+use super::control::ControlFacts;
 use crate::failure::HintExt as _;
 
 /// All that checks go by.
@@ -32,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) aggregation: AggregationSpec,
     /// How the task's deltas are encoded, if they are.
     pub(crate) codec: Option<Codec>,
+    /// What the control variate is checked with, in tasks that have one.
+    pub(crate) control: Option<ControlFacts>,
     /// How pay is split, and the decay of the split by rank.
     pub(crate) split: (SplitKind, u16),
 }
@@ -76,6 +79,10 @@ impl Facts {
             submission,
             reveals,
             codec: Codec::of_updates(&spec.compression),
+            control: spec.training.control_variates.then(|| ControlFacts {
+                spec: spec.clone(),
+                cohort: u32::from(state.cohort_size),
+            }),
             aggregation: spec.aggregation,
             split: (told.split, told.rank_decay_bps),
         })

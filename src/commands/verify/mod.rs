@@ -2,6 +2,7 @@
 
 mod accuse;
 mod blobs;
+mod control;
 mod deltas;
 mod facts;
 mod record;
@@ -89,6 +90,7 @@ pub(crate) async fn run(args: VerifyArgs, format: Format) -> anyhow::Result<()> 
             if is_true {
                 checks.push(optimizer(&facts, &record));
                 checks.extend(step_checks(&facts, &record, &blobs).await?);
+                checks.extend(control_check(&facts, &record, &blobs).await?);
                 let (check, found) = delta_checks(&facts, &record, &blobs).await?;
                 checks.push(check);
                 findings = found;
@@ -279,6 +281,29 @@ async fn step_checks(
         step::check_step(&record, &aggregation.rule, momentum, server_lr, &files)
     });
     Ok(checked.await?)
+}
+
+/// Of tasks with control variates.
+async fn control_check(
+    facts: &Facts,
+    record: &RoundRecord,
+    blobs: &Blobs,
+) -> anyhow::Result<Option<Check>> {
+    let Some(terms) = facts.control.clone() else {
+        return Ok(None);
+    };
+    let mut paths = std::collections::BTreeMap::new();
+    for blob in control::blobs_of(record) {
+        if let Ok(path) = blobs.find(&blob, u64::MAX).await {
+            paths.insert(blob, path);
+        }
+    }
+    let record = record.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
+        control::check_control(&terms, &record, file)
+    });
+    Ok(Some(checked.await?))
 }
 
 /// Every delta that is to be had, one after the other.

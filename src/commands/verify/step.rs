@@ -322,7 +322,8 @@ fn rounding_of(file: &TensorFile) -> Result<f64, SketchError> {
     Ok(sum)
 }
 
-fn ranges(values: u64) -> impl Iterator<Item = Range<u64>> {
+/// All values, in pieces that fit in memory.
+pub(super) fn ranges(values: u64) -> impl Iterator<Item = Range<u64>> {
     (0..values.div_ceil(CHUNK_VALUES)).map(move |chunk| {
         let first = chunk * CHUNK_VALUES;
         first..values.min(first + CHUNK_VALUES)

@@ -43,14 +43,14 @@ const DOMAIN: PayoutDomain = PayoutDomain {
 };
 const POOL: Amount = Amount(1_000_000_007);
 
-struct World {
-    dir: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) dir: tempfile::TempDir,
     facts: Facts,
-    record: RoundRecord,
+    pub(super) record: RoundRecord,
 }
 
 impl World {
-    fn with_momentum(momentum: f64) -> Self {
+    pub(super) fn with_momentum(momentum: f64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = put(dir.path(), &noise(99, 0.05));
         let mut updates: Vec<_> = (0..TRAINERS)
@@ -115,6 +115,8 @@ impl World {
                 server_momentum: momentum,
                 state_before: None,
                 state_after: stepped.state,
+                control_before: None,
+                control_after: None,
             },
             dossier: Dossier {
                 seed: SEED,
@@ -150,6 +152,7 @@ impl World {
                 num_examples_max: 1_000,
                 ..AggregationSpec::default()
             },
+            control: None,
             split: (SplitKind::Score, 0),
         };
         Self { dir, facts, record }
@@ -190,7 +193,7 @@ fn wallet(id: u8) -> Wallet {
     Wallet::from_bytes(&[id + 1; 32]).unwrap()
 }
 
-fn path(dir: &Path, blob: &BlobHash) -> PathBuf {
+pub(super) fn path(dir: &Path, blob: &BlobHash) -> PathBuf {
     dir.join(blob.to_file_name())
 }
 
@@ -201,7 +204,7 @@ fn noise(seed: u64, scale: f32) -> Vec<f32> {
 }
 
 /// Writes a safetensors file of one tensor under its hash.
-fn put(dir: &Path, values: &[f32]) -> BlobHash {
+pub(super) fn put(dir: &Path, values: &[f32]) -> BlobHash {
     let (count, end) = (values.len(), 4 * values.len());
     let mut header =
         format!(r#"{{"w":{{"dtype":"F32","shape":[{count}],"data_offsets":[0,{end}]}}}}"#);

@@ -493,11 +493,17 @@ impl World {
                 let verdicts = updates.iter().map(verdict).collect();
                 self.answer = Some(Event::Filtered { verdicts });
             }
-            Effect::Aggregate { round, base, .. } => {
+            Effect::Aggregate {
+                round,
+                base,
+                control,
+                ..
+            } => {
                 let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
                 self.answer = Some(Event::Aggregated {
                     checkpoint,
                     state: None,
+                    control: control.map(|_| BlobHash([0xc0; 32])),
                 });
             }
             Effect::SubmitResult {

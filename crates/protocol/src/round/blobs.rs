@@ -13,11 +13,11 @@ impl Run {
     }
 
     /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
-    /// checkpoints, the server optimizer's states and the records.
+    /// checkpoints, what belongs to them and the records.
     pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
         let of_round = |report: &RoundReport| {
             let checkpoints = [report.base, report.checkpoint];
-            let others = [report.state, report.record];
+            let others = [report.state, report.control, report.record];
             checkpoints.into_iter().chain(others.into_iter().flatten())
         };
         let known = self.history.iter().flat_map(of_round);

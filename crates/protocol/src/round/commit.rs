@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::filter::Record;
 use super::settle::Settle;
 use super::{Context, Effect, Event, Fault, Next, Phase};
+use crate::control::ControlStep;
 use crate::factors::{self, ChainReveal, FACTOR_ONE};
 use crate::held_out::{self, Judgement};
 use crate::ids::{Address, BlobHash};
@@ -137,10 +138,17 @@ impl Commit {
             .iter()
             .map(|(candidate, _)| candidate.clone())
             .collect();
+        let signed = |(candidate, _): &(Candidate, Kept)| {
+            let entry = &cx.dossier.updates[usize::from(candidate.index)];
+            entry.update.header.num_examples
+        };
+        let examples = self.kept.iter().map(signed);
+        let control = ControlStep::of(&cx.setup.spec, cx.round, cx.opened.cohort, examples);
         cx.demand(Effect::Aggregate {
             round: cx.round,
             base: cx.base,
             kept,
+            control,
         });
     }
 
@@ -151,13 +159,18 @@ impl Commit {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::Aggregated { checkpoint, state } => {
+            Event::Aggregated {
+                checkpoint,
+                state,
+                control,
+            } => {
                 for (candidate, _) in &self.kept {
                     let entry = &mut cx.dossier.updates[usize::from(candidate.index)];
                     entry.weight = candidate.num_examples;
                 }
-                let report = self.report(cx, *checkpoint, *state);
-                cx.announce(Notice::RoundCommitted(report.clone()));
+                let mut report = self.report(cx, *checkpoint, *state);
+                report.control = *control;
+                cx.announce(Notice::RoundCommitted(Box::new(report.clone())));
                 let books = self.books.clone();
                 Ok(Some(Next::Phase(Phase::Settle(Settle::new(report, books)))))
             }
@@ -177,6 +190,7 @@ impl Commit {
             base: cx.base,
             checkpoint,
             state,
+            control: None,
             record: None,
             base_loss_micros: self.base_loss_micros,
             base_accuracy_ppm: self.base_accuracy_ppm,

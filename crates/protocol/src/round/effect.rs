@@ -1,5 +1,6 @@
 //! What the machine wants done.
 
+use crate::control::ControlStep;
 use crate::ids::{Address, Amount, BlobHash, Digest, RoundId};
 use crate::message::{Candidate, Notice, Order};
 use crate::record::Dossier;
@@ -80,6 +81,8 @@ pub enum Effect {
         base: BlobHash,
         /// What goes into the average; nothing leaves the checkpoint as it is.
         kept: Vec<Candidate>,
+        /// How the server's control variate moves, if the task has one.
+        control: Option<ControlStep>,
     },
     /// Put the result on chain, once; answer [`super::Event::ResultRecorded`], or
     /// [`super::Event::RoundLost`].

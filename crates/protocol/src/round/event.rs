@@ -130,6 +130,8 @@ pub enum Event {
         checkpoint: BlobHash,
         /// The server optimizer's state that belongs to it, if it has one.
         state: Option<BlobHash>,
+        /// The server's control variate that belongs to it, if the task has one.
+        control: Option<BlobHash>,
     },
     /// Answer to [`super::Effect::SubmitResult`].
     ResultRecorded {

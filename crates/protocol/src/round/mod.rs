@@ -82,6 +82,8 @@ pub struct Run {
     /// The updates of the round under way, from the end of its training.
     dossier: Dossier,
     bases: bases::Bases,
+    /// The server's control variate that belongs to the base, if there is one.
+    control: Option<BlobHash>,
     phase: Phase,
     now: Millis,
     history: VecDeque<RoundReport>,
@@ -94,6 +96,8 @@ pub struct Run {
 struct Opened {
     attempt: u16,
     pool: Amount,
+    /// Trainers drawn.
+    cohort: u32,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -132,6 +136,7 @@ struct Context<'a> {
     members: &'a Members,
     round: RoundId,
     base: BlobHash,
+    control: Option<BlobHash>,
     attempt: u32,
     opened: Opened,
     dossier: &'a mut Dossier,
@@ -165,6 +170,7 @@ impl Run {
             opened: Opened::default(),
             dossier: Dossier::default(),
             bases: bases::Bases::new(setup.initial),
+            control: None,
             phase: Phase::Open(open::Open::new(now)),
             now,
             history: VecDeque::new(),
@@ -329,7 +335,7 @@ impl Run {
         let mut parts = vec![
             part(&self.setup),
             part(&self.members),
-            part(&(round, attempt, self.opened, now)),
+            part(&(round, attempt, self.opened, self.control, now)),
             part(&self.bases),
             part(&self.phase),
             part(&(
@@ -356,6 +362,7 @@ impl Run {
             Next::Settled { checkpoint, record } => {
                 if let Some(report) = self.history.back_mut() {
                     report.record = Some(record);
+                    self.control = report.control;
                 }
                 self.next_round(checkpoint);
             }
@@ -442,6 +449,7 @@ impl Run {
             members: &self.members,
             round: self.round,
             base: self.bases.newest(),
+            control: self.control,
             attempt: self.attempt,
             opened: self.opened,
             dossier: &mut self.dossier,

@@ -64,7 +64,11 @@ impl Open {
                 let (attempt, pool) = (*attempt, *pool);
                 Ok(Some(Next::Opened {
                     cohort: cohort.clone(),
-                    opened: Opened { attempt, pool },
+                    opened: Opened {
+                        attempt,
+                        pool,
+                        cohort: u32::try_from(cohort.len()).unwrap_or(u32::MAX),
+                    },
                 }))
             }
             _ => Err(Fault::WrongPhase(PhaseName::Open)),

@@ -62,13 +62,7 @@ impl Train {
 
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         for trainer in &self.cohort {
-            cx.tell(
-                *trainer,
-                Order::Train {
-                    round: cx.round,
-                    base: cx.base,
-                },
-            );
+            cx.tell(*trainer, order(cx));
         }
         None
     }
@@ -147,13 +141,7 @@ impl Train {
             .get(&address)
             .map(|slot| (&slot.state, slot.update.header.delta))
         {
-            None => cx.tell(
-                address,
-                Order::Train {
-                    round: cx.round,
-                    base: cx.base,
-                },
-            ),
+            None => cx.tell(address, order(cx)),
             Some((State::Announced, delta)) => {
                 cx.tell(
                     address,
@@ -438,6 +426,14 @@ impl Train {
         let cohort = u32::try_from(self.cohort.len()).unwrap_or(u32::MAX);
         // A grace time that could only end in a retry is no grace.
         quorum(cohort, spec.cohort.quorum_bps).max(spec.cohort.updates_min)
+    }
+}
+
+fn order(cx: &Context<'_>) -> Order {
+    Order::Train {
+        round: cx.round,
+        base: cx.base,
+        control: cx.control,
     }
 }
 

@@ -95,7 +95,7 @@ impl Node {
     pub(super) fn obey(&mut self, order: &Order, setup: &Setup, blobs: &Blobs) -> Option<Reply> {
         let domain = &setup.domain;
         let parcel = match order {
-            Order::Train { round, base } => {
+            Order::Train { round, base, .. } => {
                 let (round, base) = (*round, *base);
                 return self.train(Start { round, base }, setup);
             }

@@ -1,0 +1,25 @@
+//! What the service's one task takes from all others.
+
+use convoke_protocol::ids::{Address, BlobHash};
+use convoke_protocol::round::Event;
+
+use super::peers::PeerEvent;
+use crate::error::AggregatorError;
+
+/// Anything that happens to the service.
+pub(super) enum Input {
+    Peer(PeerEvent),
+    /// A background job answers the machine.
+    Answer(Event),
+    /// A background job failed in a way that trying again cannot mend.
+    Broken(AggregatorError),
+    /// A delta has arrived whole.
+    Delivered {
+        trainer: Address,
+        delta: BlobHash,
+    },
+    /// Part of a delta has arrived.
+    Arriving {
+        trainer: Address,
+    },
+}
