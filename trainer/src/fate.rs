@@ -19,9 +19,11 @@ pub(crate) enum Outcome {
 pub(crate) struct Fate(Option<(RoundId, Outcome)>);
 
 impl Fate {
-    /// A round says what became of our update.
+    /// A round says what became of our update. Of an earlier one nobody asks any more.
     pub(crate) fn tell(&mut self, round: RoundId, outcome: Outcome) {
-        self.0 = Some((round, outcome));
+        if self.0.is_none_or(|(decided, _)| decided <= round) {
+            self.0 = Some((round, outcome));
+        }
     }
 
     /// A round's report is there; it may not have had an update of ours.
@@ -106,6 +108,8 @@ mod tests {
     fn a_round_without_our_update_or_tried_again_has_decided_nothing() {
         let mut fate = Fate::default();
         fate.tell(RoundId(3), Outcome::Stored);
+        // A welcome brings the reports of earlier rounds.
+        fate.tell(RoundId(2), Outcome::Kept);
         fate.forget(RoundId(2));
         assert_eq!(fate.of(RoundId(3)), Some(Outcome::Stored));
         fate.read(&report(3), US);
