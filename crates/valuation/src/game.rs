@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::coalition::{Coalition, PLAYERS_MAX};
 use crate::error::ValuationError;
+use crate::exact::EXACT_PLAYERS_MAX;
 
 /// What coalitions are worth.
 pub trait Utility {
@@ -82,6 +83,11 @@ impl<U: Utility> Game<U> {
     /// Evaluations allowed in all.
     pub fn evaluations_max(&self) -> u32 {
         self.evaluations_max
+    }
+
+    /// Whether there is nothing left to evaluate: exact values cost no more.
+    pub(crate) fn is_known(&self) -> bool {
+        self.players <= EXACT_PLAYERS_MAX && self.known.len() == 1 << self.players
     }
 
     /// What a coalition is worth.

@@ -35,7 +35,10 @@ pub fn gtg_shapley<U: Utility>(
     if sampler.whole().abs() <= round_tolerance {
         return Ok(sampler.divide_evenly());
     }
-    while !sampler.converged() {
+    let end = 'sampling: loop {
+        if let Some(end) = sampler.settled() {
+            break end;
+        }
         // In a random order of their own, so that nobody is favoured if there is no full turn.
         leaders.shuffle(&mut rng);
         for leader in &leaders {
@@ -43,9 +46,9 @@ pub fn gtg_shapley<U: Utility>(
             order.swap(0, *leader);
             order[1..].shuffle(&mut rng);
             if !sampler.follow(&order)? {
-                return sampler.finish(SamplingEnd::Exhausted);
+                break 'sampling SamplingEnd::Exhausted;
             }
         }
-    }
-    sampler.finish(SamplingEnd::Converged)
+    };
+    sampler.finish(end)
 }

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::coalition::Coalition;
 use crate::error::ValuationError;
+use crate::exact::exact_shapley;
 use crate::game::{Game, Utility};
 
 /// Fewest orders of the players before an error is believed.
@@ -28,13 +29,13 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Tolerance 1%, error 5%, at most 10,000 orders.
+    /// Tolerance 1%, error 10%, at most 10,000 orders.
     #[must_use]
     pub fn seeded(seed: [u8; 32]) -> Self {
         Self {
             seed,
             tolerance: 0.01,
-            error_max: 0.05,
+            error_max: 0.1,
             permutations_max: 10_000,
         }
     }
@@ -60,6 +61,8 @@ pub struct Sampled {
 pub enum SamplingEnd {
     /// The values were known well enough.
     Converged,
+    /// Every coalition was known, so the values are the exact ones.
+    Complete,
     /// No more evaluations, or no more orders, were allowed.
     Exhausted,
     /// Everybody together achieved too little to be divided by measurement.
@@ -142,11 +145,19 @@ impl<'a, U: Utility> Sampler<'a, U> {
         }
     }
 
+    /// Whether enough orders have been followed, and why.
+    pub(crate) fn settled(&self) -> Option<SamplingEnd> {
+        if self.game.is_known() {
+            return Some(SamplingEnd::Complete);
+        }
+        self.converged().then_some(SamplingEnd::Converged)
+    }
+
     /// Whether the values are known well enough.
     ///
     /// The papers compare with the estimate of some orders before, which says as much about the
     /// number of orders between as about the error; the standard error says what is meant.
-    pub(crate) fn converged(&self) -> bool {
+    fn converged(&self) -> bool {
         if self.permutations < PERMUTATIONS_MIN {
             return false;
         }
@@ -163,8 +174,12 @@ impl<'a, U: Utility> Sampler<'a, U> {
                 max: self.game.evaluations_max(),
             });
         }
+        let values = match end {
+            SamplingEnd::Complete => exact_shapley(self.game)?,
+            _ => self.mean,
+        };
         Ok(Sampled {
-            values: self.mean,
+            values,
             permutations: self.permutations,
             end,
         })

@@ -10,6 +10,7 @@ use crate::sampling::{Sampled, Sampler, Sampling, SamplingEnd};
 /// Averages marginal contributions v(C ∪ {i}) − v(C) along random orders of the players, C being
 /// those before i, until the values are known well enough or the allowed evaluations are used up.
 /// An order is cut short once its value is near that of all players: see [`Sampling::tolerance`].
+/// Of few players every coalition is soon known, and the values are then the exact ones.
 ///
 /// Costs at most N − 1 evaluations an order besides v(∅) and v(N), in practice fewer, since
 /// coalitions come again. With N + 1 evaluations allowed there is at least one order.
@@ -23,11 +24,14 @@ pub fn tmc_shapley<U: Utility>(
     let mut order: Vec<usize> = (0..game.players()).collect();
     let mut rng = settings.rng();
     let mut sampler = Sampler::new(game, settings)?;
-    while !sampler.converged() {
+    let end = loop {
+        if let Some(end) = sampler.settled() {
+            break end;
+        }
         order.shuffle(&mut rng);
         if !sampler.follow(&order)? {
-            return sampler.finish(SamplingEnd::Exhausted);
+            break SamplingEnd::Exhausted;
         }
-    }
-    sampler.finish(SamplingEnd::Converged)
+    };
+    sampler.finish(end)
 }

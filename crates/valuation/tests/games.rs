@@ -80,10 +80,49 @@ fn sampled_values_come_near_the_exact_ones() {
         let size: f64 = exact.iter().map(|value| value.abs()).sum();
         for method in SAMPLED {
             let found = method(&mut game(utility, players), &settings).unwrap();
-            assert_eq!(found.end, SamplingEnd::Converged);
-            // The standard errors sum up to 2% of the size: each value is within three of them.
-            assert_near(&found.values, &exact, 3.0 * 0.02 * size);
+            assert_near(&found.values, &exact, 0.02 * size);
         }
+    }
+}
+
+/// Players of different weights who do more the more they are.
+fn club(players: &[usize]) -> f64 {
+    let weight: usize = players.iter().map(|player| player + 3).sum();
+    weight.pow(2) as f64
+}
+
+#[test]
+fn sampling_stops_when_the_error_is_small_enough() {
+    let exact = exact(club, 12);
+    let size: f64 = exact.iter().sum();
+    for (method, error_max) in SAMPLED.iter().flat_map(|m| [(m, 0.1), (m, 0.05)]) {
+        let settings = Sampling {
+            tolerance: 0.0,
+            error_max,
+            ..Sampling::seeded([6; 32])
+        };
+        let mut there = game(club, 12);
+        let found = method(&mut there, &settings).unwrap();
+        assert_eq!(found.end, SamplingEnd::Converged);
+        let errors = found.values.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+        // Errors are on average 0.8 standard errors.
+        let errors: f64 = errors.sum();
+        assert!(errors < 1.2 * error_max * size, "{errors}");
+        assert!(
+            errors > 0.3 * error_max * size,
+            "more orders than needed: {errors}"
+        );
+    }
+}
+
+#[test]
+fn once_every_coalition_is_known_the_values_are_exact() {
+    for method in SAMPLED {
+        let mut there = game(voting, 4);
+        let found = method(&mut there, &orders(u32::MAX, 9)).unwrap();
+        assert_eq!(found.end, SamplingEnd::Complete);
+        assert_eq!(there.evaluations(), 16);
+        assert_near(&found.values, &exact(voting, 4), 1e-12);
     }
 }
 
