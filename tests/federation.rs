@@ -6,7 +6,7 @@ mod common;
 
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::{Notice, PhaseName};
-use convoke_protocol::task::SplitKind;
+use convoke_protocol::task::{CodecKind, SplitKind};
 
 use self::common::{World, spec, trainer, validator};
 
@@ -19,7 +19,10 @@ fn phase_began(phase: PhaseName, round: u32) -> impl FnMut(&Notice) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
-    let mut world = World::start(spec(2, 1, 7)).await;
+    let mut spec = spec(2, 1, 7);
+    // What was decoded of a delta must be there again, too.
+    spec.compression.update = CodecKind::Int8;
+    let mut world = World::start(spec).await;
     let phases = [
         PhaseName::Open,
         PhaseName::Train,
@@ -59,7 +62,9 @@ async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_killed_within_a_round_comes_back_into_it() {
-    let mut world = World::start(spec(2, 0, 2)).await;
+    let mut spec = spec(2, 0, 2);
+    spec.compression.update = CodecKind::TopK;
+    let mut world = World::start(spec).await;
     let _aggregator = world.aggregator(None);
     let mut watcher = world.watch();
     let _other = world.trainer(0, &[]);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::Notice;
+use convoke_protocol::task::CodecKind;
 use serde_json::Value;
 
 use self::common::{World, convoke, spec};
@@ -54,6 +55,8 @@ fn path(path: &Path) -> &str {
 async fn an_honest_round_holds_and_a_changed_record_does_not() {
     let mut spec = spec(2, 0, 2);
     spec.aggregation.server_momentum = 0.5;
+    spec.compression.update = CodecKind::DctSign;
+    spec.compression.keep_ppm = 100_000;
     let mut world = World::start(spec).await;
     let _aggregator = world.aggregator(None);
     let mut watcher = world.watch();

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use convoke_protocol::task::CodecKind;
+use convoke_protocol::task::{CodecKind, CompressionSpec};
 
 use self::plan::Plan;
 use self::summary::Results;
@@ -69,6 +69,9 @@ pub(crate) struct DemoArgs {
     /// Codec of updates: none, bf16, int8, top_k, dct_sign
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = cli::codec)]
     pub(crate) compress: CodecKind,
+    /// Share of the values that top_k and dct_sign keep, in millionths
+    #[arg(long, value_name = "PPM", default_value_t = CompressionSpec::default().keep_ppm)]
+    pub(crate) keep_ppm: u32,
     /// Folder with idx files in MNIST layout, .gz or not [default: a share of Fashion-MNIST inside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,

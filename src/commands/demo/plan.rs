@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use convoke_aggregator::rules;
 use convoke_protocol::ids::Amount;
 use convoke_protocol::task::{
-    AggregationSpec, CodecKind, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec,
-    ProofMode, RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
+    AggregationSpec, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec, ProofMode,
+    RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
 };
 
 use super::DemoArgs;
@@ -47,8 +47,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Name of the aggregation rule.
     pub(crate) rule: String,
-    /// Codec of updates.
-    pub(crate) compress: CodecKind,
+    /// How updates travel.
+    pub(crate) compression: CompressionSpec,
     /// A folder of idx files; the embedded set if there is none.
     pub(crate) data: Option<PathBuf>,
     /// Where everything is written; absolute, and there.
@@ -93,7 +93,11 @@ impl Plan {
             alpha: args.alpha,
             seed: args.seed,
             rule: args.rule,
-            compress: args.compress,
+            compression: CompressionSpec {
+                update: args.compress,
+                keep_ppm: args.keep_ppm,
+                ..CompressionSpec::default()
+            },
             data: args.data,
             out: make_folder(args.out)?,
         })
@@ -126,10 +130,7 @@ impl Plan {
                 rule: self.rule.clone(),
                 ..AggregationSpec::default()
             },
-            compression: CompressionSpec {
-                update: self.compress,
-                ..CompressionSpec::default()
-            },
+            compression: self.compression.clone(),
             contribution: ContributionSpec::default(),
             cohort: CohortSpec {
                 trainers_min: self.trainers,
