@@ -1,7 +1,11 @@
 //! The inner loops of aggregation, on one chunk of every update at a time.
 
 mod gram;
+mod lanes;
+mod network;
 mod select;
+#[cfg(test)]
+mod testing;
 mod weighted_sum;
 
 pub use self::gram::Gram;
