@@ -320,7 +320,7 @@ mod tests {
             round: RoundId(round),
             base: BlobHash([1; 32]),
             checkpoint: BlobHash([2; 32]),
-            state: None,
+            states: vec![],
             record: None,
             base_loss_micros: 3,
             base_accuracy_ppm: 4,

@@ -21,11 +21,10 @@ use tokio::sync::mpsc;
 use super::Input;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
-use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
+use crate::aggregate::{Step, Stepped, aggregate_step, states_of};
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
-use crate::server_optimizer::SgdMomentum;
 
 pub(super) struct Jobs {
     pub(super) rounds: Rounds,
@@ -131,14 +130,23 @@ impl Jobs {
                 base_path: &blobs.path(&base),
                 kept: &kept,
                 rule: rules::by_name(&aggregation.rule)?,
-                optimizer: SgdMomentum::of(aggregation),
-                out_dir: blobs.dir(),
+                settings: aggregation,
+                dir: blobs.dir(),
             };
             let Stepped {
-                checkpoint, state, ..
+                checkpoint,
+                states,
+                shares,
+                noise,
+                ..
             } = aggregate_step(&step)?;
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
-            Ok(Event::Aggregated { checkpoint, state })
+            Ok(Event::Aggregated {
+                checkpoint,
+                states,
+                shares,
+                noise,
+            })
         });
     }
 
@@ -151,7 +159,7 @@ impl Jobs {
             let of_rounds = rounds.clone();
             let proven = blocking(move || {
                 let setup = of_rounds.setup();
-                let before = state_of(blobs.dir(), &outcome.base)?;
+                let before = states_of(blobs.dir(), &outcome.base)?;
                 let record = outcome.record(setup, before);
                 let name = blobs.insert_bytes(&record.to_json().map_err(|error| {
                     AggregatorError::Job(format!("the record cannot be written: {error}"))
@@ -220,7 +228,7 @@ pub(super) struct Outcome {
     pub(super) at: Attempt,
     pub(super) base: BlobHash,
     pub(super) checkpoint: BlobHash,
-    pub(super) state: Option<BlobHash>,
+    pub(super) states: Vec<BlobHash>,
     pub(super) dossier: Box<Dossier>,
     pub(super) payouts: Vec<(Address, Amount)>,
     pub(super) factors: Vec<u16>,
@@ -228,8 +236,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn record(self, setup: &Setup, state_before: Option<BlobHash>) -> RoundRecord {
-        let aggregation = &setup.spec.aggregation;
+    fn record(self, setup: &Setup, states_before: Vec<BlobHash>) -> RoundRecord {
         RoundRecord {
             version: RECORD_VERSION,
             domain: setup.domain,
@@ -238,13 +245,7 @@ impl Outcome {
             attempt: self.at.attempt,
             base: self.base,
             checkpoint: self.checkpoint,
-            step: StepRecord {
-                rule: aggregation.rule.clone(),
-                server_lr: aggregation.server_lr,
-                server_momentum: aggregation.server_momentum,
-                state_before,
-                state_after: self.state,
-            },
+            step: StepRecord::of(&setup.spec.aggregation, states_before, self.states),
             dossier: *self.dossier,
             factors: self.factors,
             payouts: self.payouts,

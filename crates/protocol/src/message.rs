@@ -351,8 +351,8 @@ pub struct RoundReport {
     pub base: BlobHash,
     /// The checkpoint that it led to.
     pub checkpoint: BlobHash,
-    /// The server optimizer's state that belongs to it, if it has one.
-    pub state: Option<BlobHash>,
+    /// The server optimizer's moments that belong to it, in the optimizer's order.
+    pub states: Vec<BlobHash>,
     /// [`crate::record::RoundRecord`], once the contract has the result.
     pub record: Option<BlobHash>,
     /// The validators' median loss of the base, millionths of a nat; 0 without validators.

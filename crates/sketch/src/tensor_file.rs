@@ -226,7 +226,8 @@ impl ChunkBuffer {
 }
 
 /// The bytes that values have in a file.
-pub(crate) fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         Cow::Borrowed(bytemuck::cast_slice(values))
     } else {

@@ -486,7 +486,9 @@ impl World {
                 let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
                 self.answer = Some(Event::Aggregated {
                     checkpoint,
-                    state: None,
+                    states: vec![],
+                    shares: vec![],
+                    noise: Norm::ZERO,
                 });
             }
             Effect::SubmitResult {

@@ -150,12 +150,19 @@ impl Commit {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::Aggregated { checkpoint, state } => {
-                for (candidate, _) in &self.kept {
+            Event::Aggregated {
+                checkpoint,
+                states,
+                shares,
+                noise,
+            } => {
+                for (index, (candidate, _)) in self.kept.iter().enumerate() {
                     let entry = &mut cx.dossier.updates[usize::from(candidate.index)];
                     entry.weight = candidate.num_examples;
+                    entry.share = shares.get(index).copied().unwrap_or_default();
                 }
-                let report = self.report(cx, *checkpoint, *state);
+                cx.dossier.noise = *noise;
+                let report = self.report(cx, *checkpoint, states.clone());
                 cx.announce(Notice::RoundCommitted(report.clone()));
                 let books = self.books.clone();
                 Ok(Some(Next::Phase(Phase::Settle(Settle::new(report, books)))))
@@ -168,14 +175,14 @@ impl Commit {
         &mut self,
         cx: &Context<'_>,
         checkpoint: BlobHash,
-        state: Option<BlobHash>,
+        states: Vec<BlobHash>,
     ) -> RoundReport {
         let record = std::mem::take(&mut self.record);
         RoundReport {
             round: cx.round,
             base: cx.base,
             checkpoint,
-            state,
+            states,
             record: None,
             base_loss_micros: self.base_loss_micros,
             base_accuracy_ppm: self.base_accuracy_ppm,

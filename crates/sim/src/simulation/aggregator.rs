@@ -152,7 +152,9 @@ impl Aggregator {
                 }
                 Effect::Aggregate { base, kept, .. } => Event::Aggregated {
                     checkpoint: self.step(base, &kept),
-                    state: None,
+                    states: vec![],
+                    shares: vec![],
+                    noise: Norm::ZERO,
                 },
                 Effect::SubmitResult {
                     round,
