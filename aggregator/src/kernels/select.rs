@@ -290,26 +290,18 @@ fn mean(tile: &[Row], rows: &[usize]) -> Row {
     sums.map(|sum| (sum / count) as f32)
 }
 
-/// The nearest ones are neighbours in the order: the window whose farther end is nearest.
+/// The nearest ones are neighbours in the order. A window of them moves up as long as the value that
+/// it leaves is farther from the median than the one that it gains, and never again after that.
 #[inline(always)]
 fn mean_around(tile: &[Row], sorted: &[usize], keep: usize) -> Row {
-    let count = sorted.len();
     let middle = mean_of_middle(tile, sorted);
-    let mut reach = [f64::INFINITY; COLUMNS];
     let mut start = [0.0f64; COLUMNS];
-    for first in 0..=count - keep {
-        let (low, high) = (&tile[sorted[first]], &tile[sorted[first + keep - 1]]);
+    for (left, gained) in sorted.iter().zip(&sorted[keep..]) {
+        let (left, gained) = (&tile[*left], &tile[*gained]);
         for column in 0..COLUMNS {
-            let below = middle[column] - f64::from(low[column]);
-            let above = f64::from(high[column]) - middle[column];
-            let farther = if below < above { above } else { below };
-            let is_nearer = farther < reach[column];
-            reach[column] = if is_nearer { farther } else { reach[column] };
-            start[column] = if is_nearer {
-                first as f64
-            } else {
-                start[column]
-            };
+            let below = middle[column] - f64::from(left[column]);
+            let above = f64::from(gained[column]) - middle[column];
+            start[column] += if below > above { 1.0 } else { 0.0 };
         }
     }
     let mut sums = [0.0f64; COLUMNS];
@@ -432,7 +424,6 @@ mod tests {
                 .map(|row| row.iter().map(pick).collect())
                 .collect();
             for selection in selections(count) {
-                // The only sums that depend on the order of equal values are none.
                 check(&rows, selection);
             }
         }
