@@ -1,7 +1,6 @@
 //! SCAFFOLD's server control variate on disk: a blob beside each checkpoint, made of two checkpoints
 //! and the variate before, `convoke_protocol::control`.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use convoke_protocol::control::ControlStep;
@@ -9,21 +8,18 @@ use convoke_protocol::ids::BlobHash;
 use convoke_protocol::task::TaskSpec;
 use convoke_sketch::{ChunkBuffer, TensorFile, chunk_range};
 
-use crate::aggregate::{Output, name_path, named, persist, temporary};
+use crate::aggregate::{Belonging, Output};
 use crate::error::AggregatorError;
 
 /// Values of each file in memory at once.
 const CHUNK_VALUES: usize = 1 << 16;
-
-/// How the file ends that names a checkpoint's variate.
-const ENDING: &str = "control";
 
 /// The variate that belongs to a checkpoint, if there is one: the name of a blob beside it.
 ///
 /// # Errors
 /// If what is there cannot be read.
 pub fn control_of(dir: &Path, checkpoint: &BlobHash) -> Result<Option<BlobHash>, AggregatorError> {
-    named(&name_path(dir, checkpoint, ENDING))
+    Ok(Belonging::CONTROL.of(dir, checkpoint)?.first().copied())
 }
 
 /// Makes the variate of `checkpoint`, which a step led to from `base`; both are in `dir`, and so is
@@ -66,11 +62,8 @@ pub fn advance(
         }
         output.write(&control)?;
     }
-    let (control, file) = output.finish()?;
-    persist(file, &path(&control))?;
-    let mut name = temporary(dir)?;
-    name.write_all(control.to_string().as_bytes())
-        .map_err(AggregatorError::file(name.path()))?;
-    persist(name, &name_path(dir, checkpoint, ENDING))?;
+    let control = output.hash();
+    output.persist(dir)?;
+    Belonging::CONTROL.name(dir, checkpoint, &[control])?;
     Ok(Some(control))
 }

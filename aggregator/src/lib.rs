@@ -8,6 +8,7 @@ pub mod kernels;
 pub mod rules;
 pub mod server_optimizer;
 pub mod service;
+pub mod speed;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -320,7 +320,7 @@ mod tests {
             round: RoundId(round),
             base: BlobHash([1; 32]),
             checkpoint: BlobHash([2; 32]),
-            state: None,
+            states: vec![],
             control: None,
             record: None,
             base_loss_micros: 3,

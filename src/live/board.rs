@@ -394,7 +394,7 @@ pub(crate) mod tests {
             round: RoundId(round),
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
-            state: None,
+            states: vec![],
             control: None,
             record: None,
             base_loss_micros: 700_000,

@@ -69,7 +69,7 @@ mod tests {
             round: RoundId(round),
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
-            state: None,
+            states: Vec::new(),
             control: None,
             record: None,
             base_loss_micros: 0,

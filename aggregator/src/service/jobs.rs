@@ -22,12 +22,11 @@ use super::Input;
 use super::deltas::Deltas;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
-use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
+use crate::aggregate::{Step, Stepped, aggregate_step, states_of};
 use crate::control::{self, control_of};
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
-use crate::server_optimizer::SgdMomentum;
 
 pub(super) struct Jobs {
     pub(super) rounds: Rounds,
@@ -141,11 +140,15 @@ impl Jobs {
                 base_path: &blobs.path(&base),
                 kept: &kept,
                 rule: rules::by_name(&aggregation.rule)?,
-                optimizer: SgdMomentum::of(aggregation),
-                out_dir: blobs.dir(),
+                settings: aggregation,
+                dir: blobs.dir(),
             };
             let Stepped {
-                checkpoint, state, ..
+                checkpoint,
+                states,
+                shares,
+                noise,
+                ..
             } = aggregate_step(&step)?;
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
             let control = match control {
@@ -154,8 +157,10 @@ impl Jobs {
             };
             Ok(Event::Aggregated {
                 checkpoint,
-                state,
+                states,
                 control,
+                shares,
+                noise,
             })
         });
     }
@@ -170,7 +175,7 @@ impl Jobs {
             let proven = blocking(move || {
                 let setup = of_rounds.setup();
                 let dir = blobs.dir();
-                let before = state_of(dir, &outcome.base)?;
+                let before = states_of(dir, &outcome.base)?;
                 let controls = [
                     control_of(dir, &outcome.base)?,
                     control_of(dir, &outcome.checkpoint)?,
@@ -243,7 +248,7 @@ pub(super) struct Outcome {
     pub(super) at: Attempt,
     pub(super) base: BlobHash,
     pub(super) checkpoint: BlobHash,
-    pub(super) state: Option<BlobHash>,
+    pub(super) states: Vec<BlobHash>,
     pub(super) dossier: Box<Dossier>,
     pub(super) payouts: Vec<(Address, Amount)>,
     pub(super) factors: Vec<u16>,
@@ -254,10 +259,9 @@ impl Outcome {
     fn record(
         self,
         setup: &Setup,
-        state_before: Option<BlobHash>,
+        states_before: Vec<BlobHash>,
         [control_before, control_after]: [Option<BlobHash>; 2],
     ) -> RoundRecord {
-        let aggregation = &setup.spec.aggregation;
         RoundRecord {
             version: RECORD_VERSION,
             domain: setup.domain,
@@ -267,13 +271,9 @@ impl Outcome {
             base: self.base,
             checkpoint: self.checkpoint,
             step: StepRecord {
-                rule: aggregation.rule.clone(),
-                server_lr: aggregation.server_lr,
-                server_momentum: aggregation.server_momentum,
-                state_before,
-                state_after: self.state,
                 control_before,
                 control_after,
+                ..StepRecord::of(&setup.spec.aggregation, states_before, self.states)
             },
             dossier: *self.dossier,
             factors: self.factors,

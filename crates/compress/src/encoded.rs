@@ -131,11 +131,11 @@ impl Source for EncodedFile {
         self.values
     }
 
-    fn get<'a>(
-        &'a self,
+    fn copy<'a>(
+        &self,
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
-    ) -> Result<&'a [f32], SketchError> {
+    ) -> Result<&'a mut [f32], SketchError> {
         let values = buffer.cleared();
         match self.decode(range, values) {
             Ok(()) => Ok(values),
@@ -179,14 +179,14 @@ impl Source for Delta {
         }
     }
 
-    fn get<'a>(
-        &'a self,
+    fn copy<'a>(
+        &self,
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
-    ) -> Result<&'a [f32], SketchError> {
+    ) -> Result<&'a mut [f32], SketchError> {
         match self {
-            Self::Whole(file) => file.get(range, buffer),
-            Self::Encoded(file) => file.get(range, buffer),
+            Self::Whole(file) => file.copy(range, buffer),
+            Self::Encoded(file) => file.copy(range, buffer),
         }
     }
 }

@@ -355,8 +355,8 @@ pub struct RoundReport {
     pub base: BlobHash,
     /// The checkpoint that it led to.
     pub checkpoint: BlobHash,
-    /// The server optimizer's state that belongs to it, if it has one.
-    pub state: Option<BlobHash>,
+    /// The server optimizer's moments that belong to it, in the optimizer's order.
+    pub states: Vec<BlobHash>,
     /// The server's control variate that belongs to it, if the task has one: [`crate::control`].
     pub control: Option<BlobHash>,
     /// [`crate::record::RoundRecord`], once the contract has the result.

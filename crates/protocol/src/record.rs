@@ -7,10 +7,11 @@ use crate::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use crate::payout::PayoutDomain;
 use crate::refusal::Refusal;
 use crate::sketch::{Norm, SignedSketch, Sketched};
+use crate::task::{AggregationSpec, ServerOptimizerKind};
 use crate::update::SignedUpdate;
 
 /// Version of the record's form.
-pub const RECORD_VERSION: u16 = 1;
+pub const RECORD_VERSION: u16 = 2;
 
 /// Longest record that is read, in bytes: more than the largest cohort's.
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
@@ -27,6 +28,9 @@ pub struct Dossier {
     /// Updates that trainers committed to on chain themselves, in the chain's order: trainer, and
     /// what it committed to. Their places are after the others.
     pub own_updates: Vec<(Address, Digest)>,
+    /// Length to be expected of the noise that the rule added to the aggregated delta: its standard
+    /// deviation times the root of the number of values. Zero for rules that add none.
+    pub noise: Norm,
 }
 
 /// One update.
@@ -45,6 +49,9 @@ pub struct RecordedUpdate {
     /// Its weight in the average, [`crate::task::AggregationSpec::weight`]; 0 if it is not part
     /// of it.
     pub weight: u64,
+    /// What the aggregated delta has of its clipped delta; zero if it is not part of it, and if the
+    /// rule takes values apart.
+    pub share: Share,
     /// Why the filter or the check before it refused the update.
     pub refusal: Option<Refusal>,
 }
@@ -60,6 +67,7 @@ impl RecordedUpdate {
             clip_ppm: 0,
             alignment: 0,
             weight: 0,
+            share: Share::ZERO,
             refusal,
         }
     }
@@ -133,19 +141,56 @@ impl RoundRecord {
     }
 }
 
-/// Rule and server optimizer, and the hashes of the latter's state.
+/// A coefficient of a linear combination of deltas, in whole multiples of 2⁻⁵² from 0 to 2¹²: step,
+/// event log and record have the same number, whatever they are written in.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Share(u64);
+
+impl Share {
+    /// Nothing of it.
+    pub const ZERO: Self = Self(0);
+
+    /// All of it, once.
+    pub const ONE: Self = Self(1 << 52);
+
+    /// Rounds to the nearest one; what is negative or no number is nothing.
+    #[must_use]
+    pub fn of(share: f64) -> Self {
+        let most = 4_096.0 * Self::ONE.0 as f64;
+        // The cast makes zero of what is no number.
+        Self((share * Self::ONE.0 as f64).round().clamp(0.0, most) as u64)
+    }
+
+    /// The coefficient.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        self.0 as f64 / Self::ONE.0 as f64
+    }
+}
+
+/// Rule and server optimizer, and the hashes of the latter's moments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Name of the aggregation rule.
     pub rule: String,
+    /// Which server optimizer.
+    pub server_optimizer: ServerOptimizerKind,
     /// Server learning rate.
     pub server_lr: f64,
-    /// Server momentum.
+    /// Server momentum, β₁.
     pub server_momentum: f64,
-    /// The momentum that belongs to the base; nothing before the first step, and without momentum.
-    pub state_before: Option<BlobHash>,
-    /// The momentum that belongs to the checkpoint.
-    pub state_after: Option<BlobHash>,
+    /// β₂ of the adaptive optimizers.
+    pub server_beta2: f64,
+    /// τ of the adaptive optimizers.
+    pub server_tau: f64,
+    /// The moments that belong to the base, in the optimizer's order; nothing before the first
+    /// step, and of an optimizer that has none.
+    pub states_before: Vec<BlobHash>,
+    /// The moments that belong to the checkpoint.
+    pub states_after: Vec<BlobHash>,
     /// The server's control variate that belongs to the base; nothing before the first step, and
     /// without [`crate::control`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,4 +198,48 @@ pub struct StepRecord {
     /// The one that belongs to the checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_after: Option<BlobHash>,
+}
+
+impl StepRecord {
+    /// As a task's settings have it, without control variates.
+    #[must_use]
+    pub fn of(
+        settings: &AggregationSpec,
+        states_before: Vec<BlobHash>,
+        states_after: Vec<BlobHash>,
+    ) -> Self {
+        Self {
+            rule: settings.rule.clone(),
+            server_optimizer: settings.server_optimizer,
+            server_lr: settings.server_lr,
+            server_momentum: settings.server_momentum,
+            server_beta2: settings.server_beta2,
+            server_tau: settings.server_tau,
+            states_before,
+            states_after,
+            control_before: None,
+            control_after: None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_rounded_and_bounded() {
+        assert_eq!(Share::of(1.0), Share::ONE);
+        assert_eq!(Share::of(0.75).value(), 0.75);
+        for nothing in [0.0, -0.0, -1.0, f64::NAN, f64::NEG_INFINITY, 1e-30] {
+            assert_eq!(Share::of(nothing), Share::ZERO, "{nothing}");
+        }
+        assert_eq!(Share::of(f64::INFINITY).value(), 4_096.0);
+        let third = Share::of(1.0 / 3.0);
+        assert!((third.value() - 1.0 / 3.0).abs() <= f64::EPSILON);
+        assert_eq!(Share::of(third.value()), third);
+        let json = serde_json::to_string(&third).unwrap();
+        assert_eq!(serde_json::from_str::<Share>(&json).unwrap(), third);
+    }
 }

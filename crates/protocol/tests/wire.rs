@@ -18,6 +18,7 @@ use convoke_protocol::message::{
     AggregatorMessage, Candidate, Kept, NodeMessage, Notice, Order, PhaseName, RoundReport,
 };
 use convoke_protocol::payout::PayoutDomain;
+use convoke_protocol::record::Share;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Event, Verdict};
 use convoke_protocol::scores::{CandidateScore, Outcome, Score, ScoreSheet};
@@ -124,7 +125,7 @@ fn report() -> RoundReport {
         round: ROUND,
         base: BASE,
         checkpoint: DELTA,
-        state: Some(BASE),
+        states: vec![BASE],
         control: Some(DELTA),
         record: None,
         base_loss_micros: 700_001,
@@ -516,8 +517,10 @@ fn events() -> Vec<(&'static str, Event)> {
             "aggregated",
             Event::Aggregated {
                 checkpoint: DELTA,
-                state: Some(BASE),
+                states: vec![BASE, DELTA],
                 control: Some(DELTA),
+                shares: vec![Share::ONE, Share::of(0.25)],
+                noise: Norm::of(0.5),
             },
         ),
         ("result_recorded", Event::ResultRecorded { record: BASE }),

@@ -34,4 +34,4 @@ pub use projection::{Sketched, project, sketch};
 pub use sketch::{Sketch, is_under_declared, quantize};
 pub use source::{Computed, Source, difference};
 pub use sums::Sums;
-pub use tensor_file::{ChunkBuffer, Layout, TensorFile, TensorLayout, chunk_range};
+pub use tensor_file::{ChunkBuffer, Layout, TensorFile, TensorLayout, chunk_range, file_bytes};

@@ -18,7 +18,19 @@ pub trait Source: Sync {
         &'a self,
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
-    ) -> Result<&'a [f32], SketchError>;
+    ) -> Result<&'a [f32], SketchError> {
+        self.copy(range, buffer).map(|values| &*values)
+    }
+
+    /// The same values in `buffer`, where they may be changed.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn copy<'a>(
+        &self,
+        range: Range<u64>,
+        buffer: &'a mut ChunkBuffer,
+    ) -> Result<&'a mut [f32], SketchError>;
 }
 
 impl Source for TensorFile {
@@ -26,12 +38,12 @@ impl Source for TensorFile {
         self.layout().values()
     }
 
-    fn get<'a>(
-        &'a self,
+    fn copy<'a>(
+        &self,
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
-    ) -> Result<&'a [f32], SketchError> {
-        self.read(range, buffer).map(|values| &*values)
+    ) -> Result<&'a mut [f32], SketchError> {
+        self.read(range, buffer)
     }
 }
 
@@ -47,6 +59,16 @@ impl Source for [f32] {
     ) -> Result<&'a [f32], SketchError> {
         // Within a slice, whose length is a usize.
         Ok(&self[range.start as usize..range.end as usize])
+    }
+
+    fn copy<'a>(
+        &self,
+        range: Range<u64>,
+        buffer: &'a mut ChunkBuffer,
+    ) -> Result<&'a mut [f32], SketchError> {
+        let values = buffer.cleared();
+        values.extend_from_slice(&self[range.start as usize..range.end as usize]);
+        Ok(values)
     }
 }
 
@@ -77,11 +99,11 @@ where
         self.count
     }
 
-    fn get<'a>(
-        &'a self,
+    fn copy<'a>(
+        &self,
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
-    ) -> Result<&'a [f32], SketchError> {
+    ) -> Result<&'a mut [f32], SketchError> {
         let length = (range.end - range.start) as usize;
         let values = buffer.cleared();
         (self.fill)(range, values)?;
@@ -118,8 +140,10 @@ mod tests {
     const LONG: usize = 5_000;
 
     fn all(source: &(impl Source + ?Sized)) -> Vec<f32> {
-        let mut buffer = ChunkBuffer::default();
-        source.get(0..source.count(), &mut buffer).unwrap().to_vec()
+        let (mut buffer, mut other) = (ChunkBuffer::default(), ChunkBuffer::default());
+        let values = source.get(0..source.count(), &mut buffer).unwrap();
+        assert_eq!(source.copy(0..source.count(), &mut other).unwrap(), values);
+        values.to_vec()
     }
 
     #[test]
@@ -128,6 +152,7 @@ mod tests {
         let (base, new) = (normal(1, LONG), normal(2, LONG));
         let open = |values: &[f32]| TensorFile::open(&put(dir.path(), &model(values)).1).unwrap();
         let (base_file, new_file) = (open(&base), open(&new));
+        assert_eq!(all(&new_file), all(&new[..]));
         let step = difference(&new_file, &base_file).unwrap();
         let expected: Vec<f32> = new
             .iter()

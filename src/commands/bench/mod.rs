@@ -1,5 +1,6 @@
 //! `convoke bench`: whole-process benchmarks, with the figures that the documentation quotes.
 
+mod aggregate;
 mod compress;
 mod contribution;
 mod prove;
@@ -37,6 +38,11 @@ pub(crate) enum BenchCommand {
     /// Sketches of a delta: seconds, and their share of what the memory can do
     #[command(after_help = "Example:\n  convoke bench sketch --parameters 10000000 --format json")]
     Sketch(sketch::SketchArgs),
+    /// Aggregation of many updates: seconds, and their share of what memory and processor can do
+    #[command(
+        after_help = "Example:\n  convoke bench aggregate --rule trimmed_mean --updates 32 --parameters 10000000 --format json"
+    )]
+    Aggregate(aggregate::AggregateArgs),
 }
 
 /// Runs the command.
@@ -47,5 +53,6 @@ pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result
         BenchCommand::Prove(args) => prove::run(&args, format).await,
         BenchCommand::Compress(args) => compress::run(&args, format).await,
         BenchCommand::Sketch(args) => sketch::run(&args, format).await,
+        BenchCommand::Aggregate(args) => aggregate::run(&args, format).await,
     }
 }

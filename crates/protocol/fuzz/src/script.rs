@@ -4,6 +4,7 @@
 use convoke_protocol::factors::ChainReveal;
 use convoke_protocol::ids::{Amount, BlobHash, Digest, Millis, Role, RoundId, TaskId};
 use convoke_protocol::message::PhaseName;
+use convoke_protocol::record::Share;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::Event;
 use convoke_protocol::sketch::Norm;
@@ -156,8 +157,10 @@ fn wrong_answer(world: &mut World, how: u8) {
         },
         1 => Event::Aggregated {
             checkpoint: BlobHash([how; 32]),
-            state: None,
+            states: vec![],
             control: None,
+            shares: vec![Share::of(f64::from(how))],
+            noise: Norm::ZERO,
         },
         2 => Event::ResultRecorded {
             record: BlobHash([how; 32]),

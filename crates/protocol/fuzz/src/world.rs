@@ -502,8 +502,10 @@ impl World {
                 let checkpoint = BlobHash(keccak(&[&base.0, &round.0.to_le_bytes()]).0);
                 self.answer = Some(Event::Aggregated {
                     checkpoint,
-                    state: None,
+                    states: vec![],
                     control: control.map(|_| BlobHash([0xc0; 32])),
+                    shares: vec![],
+                    noise: Norm::ZERO,
                 });
             }
             Effect::SubmitResult {

@@ -2,7 +2,6 @@
 
 use super::{Phase, Run, train};
 use crate::ids::{Address, BlobHash};
-use crate::message::RoundReport;
 use crate::update::UpdateHeader;
 
 impl Run {
@@ -15,12 +14,12 @@ impl Run {
     /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
     /// checkpoints, what belongs to them and the records.
     pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
-        let of_round = |report: &RoundReport| {
+        let known = self.history.iter().flat_map(|report| {
             let checkpoints = [report.base, report.checkpoint];
-            let others = [report.state, report.control, report.record];
-            checkpoints.into_iter().chain(others.into_iter().flatten())
-        };
-        let known = self.history.iter().flat_map(of_round);
+            let others = report.states.iter().copied();
+            let others = others.chain(report.control).chain(report.record);
+            checkpoints.into_iter().chain(others)
+        });
         known.chain([self.setup.initial, self.base()])
     }
 

@@ -161,14 +161,18 @@ impl Commit {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
             Event::Aggregated {
                 checkpoint,
-                state,
+                states,
                 control,
+                shares,
+                noise,
             } => {
-                for (candidate, _) in &self.kept {
+                for (index, (candidate, _)) in self.kept.iter().enumerate() {
                     let entry = &mut cx.dossier.updates[usize::from(candidate.index)];
                     entry.weight = candidate.num_examples;
+                    entry.share = shares.get(index).copied().unwrap_or_default();
                 }
-                let mut report = self.report(cx, *checkpoint, *state);
+                cx.dossier.noise = *noise;
+                let mut report = self.report(cx, *checkpoint, states.clone());
                 report.control = *control;
                 cx.announce(Notice::RoundCommitted(Box::new(report.clone())));
                 let books = self.books.clone();
@@ -182,14 +186,14 @@ impl Commit {
         &mut self,
         cx: &Context<'_>,
         checkpoint: BlobHash,
-        state: Option<BlobHash>,
+        states: Vec<BlobHash>,
     ) -> RoundReport {
         let record = std::mem::take(&mut self.record);
         RoundReport {
             round: cx.round,
             base: cx.base,
             checkpoint,
-            state,
+            states,
             control: None,
             record: None,
             base_loss_micros: self.base_loss_micros,

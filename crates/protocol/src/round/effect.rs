@@ -95,8 +95,8 @@ pub enum Effect {
         base: BlobHash,
         /// The new one.
         checkpoint: BlobHash,
-        /// The server optimizer's state that belongs to it.
-        state: Option<BlobHash>,
+        /// The server optimizer's moments that belong to it.
+        states: Vec<BlobHash>,
         /// All that is known of the updates: what the proof is made of.
         dossier: Box<Dossier>,
         /// The trainers' payouts: leaves of the payout tree, in order.

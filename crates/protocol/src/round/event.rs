@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, BlobHash, Digest, Role};
+use crate::record::Share;
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
-use crate::sketch::{SignedSketch, Sketched};
+use crate::sketch::{Norm, SignedSketch, Sketched};
 use crate::update::SignedUpdate;
 
 /// One event.
@@ -128,10 +129,15 @@ pub enum Event {
     Aggregated {
         /// The new checkpoint.
         checkpoint: BlobHash,
-        /// The server optimizer's state that belongs to it, if it has one.
-        state: Option<BlobHash>,
+        /// The server optimizer's moments that belong to it, in the optimizer's order.
+        states: Vec<BlobHash>,
         /// The server's control variate that belongs to it, if the task has one.
         control: Option<BlobHash>,
+        /// What the step has of each kept update, in their order; nothing if the rule takes values
+        /// apart, so that there are no such shares.
+        shares: Vec<Share>,
+        /// See [`crate::record::Dossier::noise`].
+        noise: Norm,
     },
     /// Answer to [`super::Effect::SubmitResult`].
     ResultRecorded {

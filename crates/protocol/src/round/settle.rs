@@ -48,7 +48,7 @@ impl Settle {
             attempt: cx.opened.attempt,
             base: self.report.base,
             checkpoint: self.report.checkpoint,
-            state: self.report.state,
+            states: self.report.states.clone(),
             dossier: Box::new(cx.dossier.clone()),
             payouts: self.payouts.clone(),
             factors: self.books.factors.clone(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskFileError;
 use super::check::within;
+use crate::ids::Address;
 
 /// `[aggregation]`: how updates become a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct AggregationSpec {
     /// Standard deviation of Gaussian noise on the step, in multiples of the clipping norm over √D,
     /// for rules that add it, 0 to 1.
     pub noise_factor: f64,
+    /// The trainer whose update `"fltrust"` measures the others by: one that trains on data which the
+    /// task's creator trusts. None by default.
+    pub root_trainer: Option<Address>,
     /// `"sgd"`, `"nesterov"`, `"adam"`, `"yogi"` or `"adagrad"`.
     pub server_optimizer: ServerOptimizerKind,
     /// Server learning rate, above 0, at most 10.
@@ -75,6 +79,7 @@ impl Default for AggregationSpec {
             attackers_bps: 2_000,
             clip_factor: 1.0,
             noise_factor: 0.0,
+            root_trainer: None,
             server_optimizer: ServerOptimizerKind::Sgd,
             server_lr: 1.0,
             server_momentum: 0.0,

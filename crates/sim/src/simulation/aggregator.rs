@@ -152,8 +152,10 @@ impl Aggregator {
                 }
                 Effect::Aggregate { base, kept, .. } => Event::Aggregated {
                     checkpoint: self.step(base, &kept),
-                    state: None,
+                    states: vec![],
                     control: None,
+                    shares: vec![],
+                    noise: Norm::ZERO,
                 },
                 Effect::SubmitResult {
                     round,
