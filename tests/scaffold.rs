@@ -18,7 +18,7 @@ const PARTIES: usize = 5;
 
 fn task(batch_size: usize, local_epochs: u32) -> TaskSpec {
     TaskSpec::parse(&format!(
-        "name = \"t\"\n[model]\nkind = \"mlp\"\n[training]\nclient_lr = 0.1\n\
+        "name = \"t\"\n[model]\nkind = \"mlp\"\n[training]\nclient_lr = 0.02\n\
          client_lr_decay = 1.0\nmomentum = 0.0\nlogit_calibration = false\n\
          control_variates = true\nbatch_size = {batch_size}\nlocal_epochs = {local_epochs}\n"
     ))
@@ -138,7 +138,7 @@ fn the_servers_variate_is_the_mean_of_the_parties() {
 #[test]
 fn control_variates_help_where_each_party_has_two_labels() {
     let parties = two_labels_each(60);
-    let spec = task(10, 4);
+    let spec = task(10, 10);
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
     let test = Dataset::open(&share, Part::Test).unwrap();
     let test = test.subset(&(0..1_000).collect::<Vec<_>>());
@@ -150,9 +150,9 @@ fn control_variates_help_where_each_party_has_two_labels() {
         evaluator.evaluate(&ended.model).unwrap()
     });
     println!("FedAvg {plain:?}\nSCAFFOLD {corrected:?}");
-    assert!(corrected.loss < plain.loss, "{plain:?} {corrected:?}");
+    assert!(corrected.loss < 0.9 * plain.loss, "{plain:?} {corrected:?}");
     assert!(
-        corrected.accuracy >= plain.accuracy,
+        corrected.accuracy > plain.accuracy,
         "{plain:?} {corrected:?}"
     );
 }
