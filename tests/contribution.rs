@@ -31,8 +31,8 @@ async fn a_free_rider_is_paid_less_than_the_honest_by_shapley_value() {
     let lowest = *honest.iter().min().unwrap();
     assert!(lowest > FACTOR_ONE / 4, "{report:?}");
     assert!(factor(3) < lowest / 2, "{report:?}");
-    let payouts = world.chain().await.payouts(world.task, RoundId(1));
-    let payouts = payouts.await.unwrap();
+    let chain = world.chain().await;
+    let payouts = chain.payouts(world.task, RoundId(1)).await.unwrap();
     let pay = |index: u8| {
         let address = trainer(index).address();
         let paid = payouts.iter().find(|(account, _)| *account == address);
