@@ -238,6 +238,9 @@ fn long_histories_keep_their_angles_in_projection() {
 }
 
 proptest! {
+    // Twins are slow.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn agrees_with_the_naive_twin(deltas in cohort()) {
         for rule in all() {

@@ -160,7 +160,7 @@ fn bulyan(rows: &Vectors, f: usize) -> Vec<f64> {
 /// By Weiszfeld's algorithm, without smoothing, to the end.
 fn geometric_median(rows: &Vectors) -> Vec<f64> {
     let mut at = vec![0.0; rows[0].len()];
-    for _ in 0..20_000 {
+    for _ in 0..3_000 {
         let weight = |row: &Vec<f64>| distance(row, &at).max(1e-12).recip();
         let weights: Vec<f64> = rows.iter().map(weight).collect();
         at = weighted_mean(rows, &weights);
@@ -238,7 +238,8 @@ fn dnc(round: &Round) -> Vec<f64> {
             .max_by(|a, b| norm(a).total_cmp(&norm(b)))
             .unwrap();
         let mut direction = longest.clone();
-        for _ in 0..2_000 {
+        for _ in 0..10_000 {
+            let before = direction.clone();
             let weights: Vec<f64> = centered.iter().map(|row| dot(row, &direction)).collect();
             direction.iter_mut().for_each(|value| *value = 0.0);
             for (row, weight) in centered.iter().zip(&weights) {
@@ -249,6 +250,9 @@ fn dnc(round: &Round) -> Vec<f64> {
             }
             let length = norm(&direction).max(f64::MIN_POSITIVE);
             direction.iter_mut().for_each(|value| *value /= length);
+            if distance(&before, &direction) < 1e-13 {
+                break;
+            }
         }
         let score = |i: &usize| dot(&centered[*i], &direction).powi(2);
         let mut ranked: Vec<usize> = (0..count).collect();
@@ -272,7 +276,7 @@ fn signguard(rows: &Vectors) -> Vec<usize> {
         distances.sort_by(f64::total_cmp);
         distances[(rows.len() / 2).min(rows.len() - 1)]
     };
-    let bandwidth = average(&points.iter().map(reach).collect::<Vec<_>>());
+    let bandwidth = (1.0 + 1e-9) * average(&points.iter().map(reach).collect::<Vec<_>>());
     let top = |from: &Vec<f64>| {
         let mut at = from.clone();
         for _ in 0..300 {
