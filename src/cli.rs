@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Make and list the keys that rounds are proven with
     #[command(subcommand)]
     Proofs(proofs::ProofsCommand),
+    /// List the aggregation rules and server optimizers that a task can choose
+    #[command(after_help = "Example:\n  convoke rules --format json")]
+    Rules,
     /// Check a round from public data alone: proof, pay, sketches, step
     Verify(verify::VerifyArgs),
     /// Prepare data sets

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::Notice;
-use convoke_protocol::task::CodecKind;
+use convoke_protocol::task::{CodecKind, ServerOptimizerKind};
 use serde_json::Value;
 
 use self::common::{World, convoke, spec};
@@ -54,6 +54,9 @@ fn path(path: &Path) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_round_holds_and_a_changed_record_does_not() {
     let mut spec = spec(2, 0, 2);
+    spec.aggregation.rule = "multi_krum".into();
+    spec.aggregation.server_optimizer = ServerOptimizerKind::Adam;
+    spec.aggregation.server_lr = 0.01;
     spec.aggregation.server_momentum = 0.5;
     spec.compression.update = CodecKind::DctSign;
     spec.compression.keep_ppm = 100_000;
@@ -69,7 +72,11 @@ async fn an_honest_round_holds_and_a_changed_record_does_not() {
     assert_eq!(honest.code, 0, "{}", honest.report);
     assert!(honest.named("fails").is_empty());
     let holds = honest.named("holds");
-    for check in ["proof (chain)", "proof (here)", "record"] {
+    let of_step = ["server optimizer", "checkpoint", "step"];
+    for check in ["proof (chain)", "proof (here)", "record"]
+        .into_iter()
+        .chain(of_step)
+    {
         assert!(holds.contains(&check), "{check}: {}", honest.report);
     }
     // Whatever is not checkable, the sums of the step are.

@@ -62,14 +62,18 @@ pub(crate) fn trainer(id: u8) -> Address {
 pub(crate) fn update(dir: &Path, id: u8, delta: &[f32]) -> (Candidate, PathBuf) {
     let bytes = model(delta);
     let (hash, path) = put(dir, &bytes);
-    let candidate = Candidate {
+    (candidate(id, hash, bytes.len()), path)
+}
+
+/// What is said of a delta of 100 examples that is not clipped.
+pub(crate) fn candidate(id: u8, delta: BlobHash, bytes: usize) -> Candidate {
+    Candidate {
         trainer: trainer(id),
-        delta: hash,
-        delta_bytes: bytes.len() as u64,
+        delta,
+        delta_bytes: bytes as u64,
         num_examples: 100,
         clip_ppm: 1_000_000,
         alignment: 0,
         index: 0,
-    };
-    (candidate, path)
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) mod devnet;
 pub(crate) mod evaluate;
 pub(crate) mod proofs;
 pub(crate) mod rewards;
+pub(crate) mod rules;
 pub(crate) mod stake;
 pub(crate) mod task;
 pub(crate) mod trainer;
@@ -48,6 +49,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Rewards(command) => rewards::run(command, format).await,
         Command::Wallet(command) => wallet::run(command, format),
         Command::Chain(command) => chain::run(command, format).await,
+        Command::Rules => rules::run(format),
         Command::Proofs(command) => proofs::run(command, format),
         Command::Verify(args) => verify::run(args, format).await,
         Command::Data(command) => data::run(&command, format),

@@ -11,7 +11,7 @@ mod noise;
 mod output;
 mod states;
 mod stream;
-mod survey;
+pub(crate) mod survey;
 mod updates;
 mod walk;
 

@@ -27,7 +27,7 @@ pub(super) fn survey(updates: &Updates<'_>, needs: Needs) -> Result<Evidence, Sk
             }
         }
         Needs::HalvedProducts => {
-            let seed = updates.seed("convoke 2026-11 halves of a model's values");
+            let seed = halves_seed(updates);
             let halves = gather(updates, || Halves::new(count, seed))?.grams;
             Evidence {
                 halves: halves.map(|gram| Geometry::of(&gram, updates.clips())),
@@ -173,6 +173,10 @@ fn sum_of_squares(row: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
+fn halves_seed(updates: &Updates<'_>) -> [u8; 32] {
+    updates.seed("convoke 2026-11 halves of a model's values")
+}
+
 /// Inner products of two halves of the values.
 struct Halves {
     grams: [Gram; 2],
@@ -191,7 +195,7 @@ impl Halves {
         }
     }
 
-    /// The halves of runs `first_word` · 64 and on.
+    /// The halves that 64 runs are in, a bit for each.
     fn word(&mut self, index: u64) -> u64 {
         self.random.set_word_pos(2 * u128::from(index));
         self.random.next_u64()
@@ -223,6 +227,17 @@ impl Tally for Halves {
             gram.merge(other);
         }
     }
+}
+
+/// Which of its halves each value is in.
+#[cfg(test)]
+pub(crate) fn halves(updates: &Updates<'_>) -> Vec<usize> {
+    let mut halves = Halves::new(0, halves_seed(updates));
+    let half = |value: u64| {
+        let run = value / RUN_VALUES as u64;
+        (halves.word(run / 64) >> (run % 64) & 1) as usize
+    };
+    (0..updates.values()).map(half).collect()
 }
 
 /// Values that are in one half together: a line of the cache.

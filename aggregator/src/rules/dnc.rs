@@ -71,11 +71,17 @@ fn first_eigenvector(matrix: &Geometry) -> Vec<f64> {
     let longest = (0..count).max_by(|a, b| matrix.norm(*a).total_cmp(&matrix.norm(*b)));
     let longest = longest.unwrap_or_default();
     let mut vector: Vec<f64> = (0..count).map(|i| matrix.product(i, longest)).collect();
-    for _ in 0..ITERATIONS {
-        normalize(&mut vector);
-        vector = matrix.products_with(&vector);
-    }
     normalize(&mut vector);
+    for _ in 0..ITERATIONS_MAX {
+        let mut next = matrix.products_with(&vector);
+        normalize(&mut next);
+        let moved = next.iter().zip(&vector).map(|(a, b)| (a - b).abs());
+        let moved = moved.fold(0.0, f64::max);
+        vector = next;
+        if moved < CONVERGED {
+            break;
+        }
+    }
     vector
 }
 
@@ -99,4 +105,6 @@ fn euclidean(vector: &[f64]) -> f64 {
 }
 
 /// What is left of another eigenvector is (λ₂ / λ₁) to this power.
-const ITERATIONS: usize = 200;
+const ITERATIONS_MAX: usize = 10_000;
+/// Change of any coefficient.
+const CONVERGED: f64 = 1e-13;

@@ -66,7 +66,7 @@ fn largest_cluster(cohort: &Cohort<'_>, points: &[Point]) -> Vec<usize> {
         .map(|from| climb(*from, points, bandwidth))
         .collect();
     let cluster = |top: &Point| -> Vec<usize> {
-        let same = |index: &usize| distance(top, &tops[*index]) <= bandwidth;
+        let same = |index: &usize| are_near(top, &tops[*index], bandwidth);
         (0..points.len()).filter(same).collect()
     };
     let lowest = |group: &[usize]| group.iter().map(|index| cohort.trainers[*index]).min();
@@ -82,7 +82,7 @@ fn climb(from: Point, points: &[Point], bandwidth: f64) -> Point {
     for _ in 0..ITERATIONS_MAX {
         let near = points
             .iter()
-            .filter(|point| distance(&at, point) <= bandwidth);
+            .filter(|point| are_near(&at, point, bandwidth));
         let (mut sum, mut count) = ([0.0; 3], 0.0);
         for point in near {
             (0..3).for_each(|axis| sum[axis] += point[axis]);
@@ -110,6 +110,11 @@ fn bandwidth(points: &[Point]) -> f64 {
         distances[majority.min(points.len()) - 1]
     };
     points.iter().map(reach).sum::<f64>() / points.len() as f64
+}
+
+/// Within a bandwidth, which is often the very distance of some two points: rounding does not decide.
+fn are_near(a: &Point, b: &Point, bandwidth: f64) -> bool {
+    distance(a, b) <= bandwidth * (1.0 + 1e-9)
 }
 
 fn distance(a: &Point, b: &Point) -> f64 {

@@ -45,6 +45,30 @@ pub trait ServerOptimizer: Send + Sync {
     fn gain(&self) -> f64;
 }
 
+/// Every optimizer's name in task files, and one line on it.
+#[must_use]
+pub fn all() -> [(&'static str, &'static str); 5] {
+    [
+        (
+            "sgd",
+            "adds server_lr times the delta, with server_momentum: FedAvg, FedAvgM",
+        ),
+        (
+            "nesterov",
+            "looks ahead by server_momentum: the outer step of DiLoCo",
+        ),
+        (
+            "adam",
+            "over the root of a decayed mean of squares: FedAdam",
+        ),
+        ("yogi", "as adam, with squares that fall slowly: FedYogi"),
+        (
+            "adagrad",
+            "over the root of the sum of all squares: FedAdagrad",
+        ),
+    ]
+}
+
 /// The optimizer that a task asks for; the ranges were checked when its file was read.
 #[must_use]
 pub fn of(spec: &AggregationSpec) -> Box<dyn ServerOptimizer> {
@@ -151,3 +175,6 @@ impl<const K: usize, A: Arithmetic<K>> ServerOptimizer for Pointwise<K, A> {
         self.arithmetic.gain()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,28 @@ impl Source for TensorFile {
     }
 }
 
+impl<S: Source + ?Sized> Source for &S {
+    fn count(&self) -> u64 {
+        (**self).count()
+    }
+
+    fn get<'a>(
+        &'a self,
+        range: Range<u64>,
+        buffer: &'a mut ChunkBuffer,
+    ) -> Result<&'a [f32], SketchError> {
+        (**self).get(range, buffer)
+    }
+
+    fn copy<'a>(
+        &self,
+        range: Range<u64>,
+        buffer: &'a mut ChunkBuffer,
+    ) -> Result<&'a mut [f32], SketchError> {
+        (**self).copy(range, buffer)
+    }
+}
+
 impl Source for [f32] {
     fn count(&self) -> u64 {
         self.len() as u64

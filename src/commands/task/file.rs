@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use convoke_aggregator::rules;
 use convoke_protocol::task::{TaskFileError, TaskSpec};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -56,7 +57,7 @@ impl TaskFile {
         let shown = self.path.display();
         let text = to_base_units(&self.text, token)
             .map_err(|(at, what)| anyhow!("{shown}, line {}: {what}", line_at(&self.text, at)))?;
-        TaskSpec::parse(&text).map_err(|error| {
+        let spec = TaskSpec::parse(&text).map_err(|error| {
             let line = match &error {
                 TaskFileError::Range { field, .. } => line_of(&self.text, field),
                 TaskFileError::TooLong { .. } | TaskFileError::Syntax(_) => None,
@@ -65,7 +66,13 @@ impl TaskFile {
                 (Some(line), error) => anyhow!("{shown}, line {line}: {error}"),
                 (None, error) => anyhow!("{shown}: {error}"),
             }
-        })
+        })?;
+        if let Err(error) = rules::by_name(&spec.aggregation.rule) {
+            let line = line_of(&self.text, "aggregation.rule").unwrap_or(1);
+            return Err(anyhow!("{shown}, line {line}: {error}"))
+                .hint("`convoke rules` says what they do");
+        }
+        Ok(spec)
     }
 }
 
