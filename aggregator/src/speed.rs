@@ -263,7 +263,7 @@ impl Source for Held {
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
     ) -> Result<&'a [f32], SketchError> {
-        self.0[..].get(range, buffer)
+        Source::get(&self.0[..], range, buffer)
     }
 
     fn copy<'a>(
@@ -271,7 +271,7 @@ impl Source for Held {
         range: Range<u64>,
         buffer: &'a mut ChunkBuffer,
     ) -> Result<&'a mut [f32], SketchError> {
-        self.0[..].copy(range, buffer)
+        Source::copy(&self.0[..], range, buffer)
     }
 }
 
