@@ -36,6 +36,10 @@ impl AggregationRule for Bulyan {
         Needs::Products
     }
 
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     fn combine(&self, cohort: &Cohort<'_>) -> Combination {
         let attackers = attackers(cohort);
         let chosen = cohort.count() - 2 * attackers;

@@ -31,6 +31,10 @@ impl AggregationRule for CoordinateMedian {
         Needs::Nothing
     }
 
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     fn combine(&self, cohort: &Cohort<'_>) -> Combination {
         Combination::select(cohort.count(), Selection::Median)
     }

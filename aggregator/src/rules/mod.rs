@@ -67,6 +67,11 @@ pub trait AggregationRule: Send + Sync {
     /// What it must know of the deltas.
     fn needs(&self) -> Needs;
 
+    /// Whether the result is a weighted sum of the deltas, so that its sketch follows from theirs.
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     /// What becomes of them. `cohort` has at least one update, and the evidence that is needed; the
     /// order of the updates changes the result by rounding at most.
     fn combine(&self, cohort: &Cohort<'_>) -> Combination;

@@ -32,6 +32,10 @@ impl AggregationRule for TrimmedMean {
         Needs::Nothing
     }
 
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     fn combine(&self, cohort: &Cohort<'_>) -> Combination {
         let trim = cohort.attackers();
         Combination::select(cohort.count(), Selection::TrimmedMean { trim })

@@ -1,6 +1,7 @@
 //! `convoke verify`: a round checked from public data alone.
 
 mod accuse;
+mod again;
 mod blobs;
 mod deltas;
 mod facts;
@@ -14,12 +15,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use convoke_aggregator::server_optimizer;
 use convoke_client::{Chain, ChainError, ProofCircuits};
 use convoke_proofs::keys::Keys;
 use convoke_proofs::settle::verify_round;
 use convoke_proofs::size::Size;
 use convoke_protocol::ids::{BlobHash, RoundId, TaskId};
-use convoke_protocol::record::{RECORD_BYTES_MAX, RoundRecord};
+use convoke_protocol::record::{RECORD_BYTES_MAX, RoundRecord, StepRecord};
 use serde_json::json;
 
 use self::blobs::Blobs;
@@ -229,28 +231,28 @@ async fn read_record(
 /// Rule and server optimizer are the task's.
 fn optimizer(facts: &Facts, record: &RoundRecord) -> Check {
     let (task, said) = (&facts.aggregation, &record.step);
+    let (before, after) = (said.states_before.clone(), said.states_after.clone());
+    // As a record has them: JSON may round the last digit of a number.
+    let due = serde_json::to_value(StepRecord::of(task, before, after));
+    let is_the_task_s = due.is_ok_and(|due| serde_json::to_value(said).is_ok_and(|s| s == due));
+    let remembers = server_optimizer::of(task).remembers();
     let found = match () {
         () if said.rule != task.rule => Err(format!(
             "the rule is {}, the task wants {}",
             said.rule, task.rule
         )),
-        () if said.server_lr != task.server_lr || said.server_momentum != task.server_momentum => {
-            Err("learning rate or momentum are not the task's".to_owned())
+        () if !is_the_task_s => {
+            Err("the server optimizer or its settings are not the task's".to_owned())
         }
-        () if record.round == RoundId::FIRST && said.state_before.is_some() => {
+        () if record.round == RoundId::FIRST && !said.states_before.is_empty() => {
             Err("there is a state before the first step".to_owned())
-        }
-        () if said.server_momentum != 0.0
-            && record.round > RoundId::FIRST
-            && said.state_before.is_none() =>
-        {
-            Err("the momentum of the rounds before is gone".to_owned())
         }
         () => Ok(()),
     };
+    let memory = if remembers { "with" } else { "without" };
     let good = format!(
-        "{}, learning rate {}, momentum {}",
-        said.rule, said.server_lr, said.server_momentum
+        "{}, {:?}, learning rate {}, {memory} moments",
+        said.rule, said.server_optimizer, said.server_lr
     );
     Check::of("server optimizer", good, found)
 }
@@ -260,25 +262,37 @@ async fn step_checks(
     record: &RoundRecord,
     blobs: &Blobs,
 ) -> anyhow::Result<Vec<Check>> {
-    let mut paths = std::collections::BTreeMap::new();
-    for blob in step::blobs_of(record) {
-        if let Ok(path) = blobs.find(&blob, u64::MAX).await {
-            paths.insert(blob, path);
-        }
-    }
-    let (record, aggregation) = (record.clone(), facts.aggregation.clone());
+    let states = (&record.step.states_before, &record.step.states_after);
+    let files = StepFiles {
+        base: blobs.find(&record.base, u64::MAX).await.ok(),
+        checkpoint: blobs.find(&record.checkpoint, u64::MAX).await.ok(),
+        before: find_all(blobs, states.0).await,
+        after: find_all(blobs, states.1).await,
+    };
+    let kept: Vec<BlobHash> = step::kept(record)
+        .iter()
+        .map(|entry| entry.update.header.delta)
+        .collect();
+    let deltas = find_all(blobs, &kept).await;
+    let (record, settings) = (record.clone(), facts.aggregation.clone());
     let checked = tokio::task::spawn_blocking(move || {
-        let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
-        let files = StepFiles {
-            base: file(&record.base),
-            checkpoint: file(&record.checkpoint),
-            before: record.step.state_before.as_ref().and_then(file),
-            after: record.step.state_after.as_ref().and_then(file),
-        };
-        let (momentum, server_lr) = (aggregation.server_momentum, aggregation.server_lr);
-        step::check_step(&record, &aggregation.rule, momentum, server_lr, &files)
+        let mut checks = step::check_step(&record, &settings, &files);
+        if !kept.is_empty() {
+            let deltas = deltas.as_deref();
+            checks.push(again::check_again(&record, &settings, &files, deltas)?);
+        }
+        Ok(checks)
     });
-    Ok(checked.await?)
+    checked.await?
+}
+
+/// Where these blobs are; nothing if one of them is not to be had.
+async fn find_all(blobs: &Blobs, names: &[BlobHash]) -> Option<Vec<PathBuf>> {
+    let mut paths = Vec::with_capacity(names.len());
+    for name in names {
+        paths.push(blobs.find(name, u64::MAX).await.ok()?);
+    }
+    Some(paths)
 }
 
 /// Every delta that is to be had, one after the other.

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use convoke_aggregator::aggregate::{Step, Stepped, aggregate_step};
 use convoke_aggregator::filter::clip_ppm;
-use convoke_aggregator::rules::FedAvg;
-use convoke_aggregator::server_optimizer::SgdMomentum;
+use convoke_aggregator::rules;
 use convoke_client::ResultSubmission;
 use convoke_proofs::plain::judge;
 use convoke_proofs::public_data::Commitment;
@@ -17,21 +16,24 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use convoke_protocol::message::Candidate;
 use convoke_protocol::payout::{MerkleTree, PayoutDomain};
-use convoke_protocol::record::{Dossier, RECORD_VERSION, RecordedUpdate, RoundRecord, StepRecord};
+use convoke_protocol::record::{
+    Dossier, RECORD_VERSION, RecordedUpdate, RoundRecord, Share, StepRecord,
+};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::sketch::{Norm, SketchClaim, Sketched};
 use convoke_protocol::split::{Contribution, split_down};
-use convoke_protocol::task::{AggregationSpec, SplitKind};
+use convoke_protocol::task::{AggregationSpec, ServerOptimizerKind, SplitKind};
 use convoke_protocol::update::UpdateHeader;
 use convoke_sketch::{TensorFile, measure, quantize, sketch};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
+use super::again::check_again;
 use super::deltas::{Lie, check_delta};
 use super::facts::Facts;
 use super::record::check_record;
 use super::report::{Check, Outcome};
-use super::step::{StepFiles, check_step};
+use super::step::{StepFiles, check_step, kept};
 
 const VALUES: usize = 20_000;
 const TRAINERS: u8 = 5;
@@ -50,6 +52,13 @@ struct World {
 
 impl World {
     fn with_momentum(momentum: f64) -> Self {
+        Self::with(AggregationSpec {
+            server_momentum: momentum,
+            ..settings()
+        })
+    }
+
+    fn with(settings: AggregationSpec) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = put(dir.path(), &noise(99, 0.05));
         let mut updates: Vec<_> = (0..TRAINERS)
@@ -99,7 +108,10 @@ impl World {
         };
         let contributions: Vec<_> = updates.iter().map(contribution).collect();
         let payouts = split_down(POOL, SplitKind::Score, 0, &contributions);
-        let stepped = step(dir.path(), base, &updates, momentum);
+        let stepped = step(dir.path(), base, &updates, &settings);
+        for (entry, share) in updates.iter_mut().zip(&stepped.shares) {
+            entry.share = *share;
+        }
         let record = RoundRecord {
             version: RECORD_VERSION,
             domain: DOMAIN,
@@ -108,18 +120,13 @@ impl World {
             attempt: 1,
             base,
             checkpoint: stepped.checkpoint,
-            step: StepRecord {
-                rule: "fedavg".into(),
-                server_lr: 0.7,
-                server_momentum: momentum,
-                state_before: None,
-                state_after: stepped.state,
-            },
+            step: StepRecord::of(&settings, Vec::new(), stepped.states),
             dossier: Dossier {
                 seed: SEED,
                 clip_norm: clip,
                 updates,
                 own_updates: Vec::new(),
+                noise: stepped.noise,
             },
             factors: factors.clone(),
             payouts: payouts.clone(),
@@ -141,36 +148,34 @@ impl World {
             claim: Some(round_of(&record, &statement).claim()),
             submission,
             reveals: Vec::new(),
-            aggregation: AggregationSpec {
-                rule: "fedavg".into(),
-                server_lr: 0.7,
-                server_momentum: momentum,
-                num_examples_max: 1_000,
-                ..AggregationSpec::default()
-            },
+            aggregation: settings,
             split: (SplitKind::Score, 0),
         };
         Self { dir, facts, record }
     }
 
-    fn step_checks(&self, record: &RoundRecord) -> Vec<Check> {
+    fn files(&self, record: &RoundRecord) -> StepFiles {
         let file = |blob: &BlobHash| path(self.dir.path(), blob);
-        let (base, checkpoint) = (file(&record.base), file(&record.checkpoint));
-        let after = record.step.state_after.as_ref().map(file);
-        let files = StepFiles {
-            base: Some(&base),
-            checkpoint: Some(&checkpoint),
-            before: None,
-            after: after.as_deref(),
-        };
-        let step = &record.step;
-        check_step(
-            record,
-            &step.rule,
-            step.server_momentum,
-            step.server_lr,
-            &files,
-        )
+        let files = |blobs: &[BlobHash]| Some(blobs.iter().map(file).collect());
+        StepFiles {
+            base: Some(file(&record.base)),
+            checkpoint: Some(file(&record.checkpoint)),
+            before: files(&record.step.states_before),
+            after: files(&record.step.states_after),
+        }
+    }
+
+    fn step_checks(&self, record: &RoundRecord) -> Vec<Check> {
+        check_step(record, &self.facts.aggregation, &self.files(record))
+    }
+
+    /// By somebody who has the deltas, or by somebody who has not.
+    fn again(&self, record: &RoundRecord, with_deltas: bool) -> Check {
+        let kept = kept(record).into_iter();
+        let delta = |entry: &RecordedUpdate| path(self.dir.path(), &entry.update.header.delta);
+        let deltas: Vec<PathBuf> = kept.map(delta).collect();
+        let deltas = with_deltas.then_some(&deltas[..]);
+        check_again(record, &self.facts.aggregation, &self.files(record), deltas).unwrap()
     }
 
     fn lie_about(&self, slot: usize, change: impl Fn(&mut RecordedUpdate)) -> Option<(Lie, bool)> {
@@ -181,6 +186,15 @@ impl World {
         let path = path(self.dir.path(), &delta);
         let found = check_delta(&record, &context, slot, &path).unwrap();
         found.map(|finding| (finding.lie, finding.provable))
+    }
+}
+
+fn settings() -> AggregationSpec {
+    AggregationSpec {
+        rule: "fedavg".into(),
+        server_lr: 0.7,
+        num_examples_max: 1_000,
+        ..AggregationSpec::default()
     }
 }
 
@@ -261,7 +275,12 @@ fn statement(updates: &[RecordedUpdate]) -> Statement {
     }
 }
 
-fn step(dir: &Path, base: BlobHash, updates: &[RecordedUpdate], momentum: f64) -> Stepped {
+fn step(
+    dir: &Path,
+    base: BlobHash,
+    updates: &[RecordedUpdate],
+    settings: &AggregationSpec,
+) -> Stepped {
     let candidate = |(index, entry): (usize, &RecordedUpdate)| {
         let header = &entry.update.header;
         let candidate = Candidate {
@@ -280,12 +299,9 @@ fn step(dir: &Path, base: BlobHash, updates: &[RecordedUpdate], momentum: f64) -
         base,
         base_path: &path(dir, &base),
         kept: &kept,
-        rule: &FedAvg,
-        optimizer: SgdMomentum {
-            server_lr: 0.7,
-            momentum,
-        },
-        out_dir: dir,
+        rule: rules::by_name(&settings.rule).unwrap(),
+        settings,
+        dir,
     };
     aggregate_step(&step).unwrap()
 }
@@ -415,17 +431,91 @@ fn a_step_that_is_no_mean_of_what_is_kept_shows() {
         assert_eq!(outcome(&checks, "step"), Outcome::Holds, "{checks:?}");
         // One of five is left out of the step, and the record does not say so.
         let updates = &world.record.dossier.updates;
-        let stepped = step(world.dir.path(), world.record.base, &updates[1..], momentum);
+        let settings = &world.facts.aggregation;
+        let stepped = step(world.dir.path(), world.record.base, &updates[1..], settings);
         let mut record = world.record.clone();
         record.checkpoint = stepped.checkpoint;
-        record.step.state_after = stepped.state;
+        record.step.states_after = stepped.states;
         let checks = world.step_checks(&record);
         assert_eq!(outcome(&checks, "step"), Outcome::Fails, "{checks:?}");
-        // It says so: then nothing is wrong with the step itself.
-        record.dossier.updates[0].weight = 0;
+        assert_eq!(world.again(&record, true).outcome, Outcome::Fails);
+        // It says so: then nothing is wrong with the step itself, but with the rule.
+        record.dossier.updates[0].share = Share::ZERO;
+        for (entry, share) in record.dossier.updates[1..].iter_mut().zip(stepped.shares) {
+            entry.share = share;
+        }
         let checks = world.step_checks(&record);
         assert_eq!(outcome(&checks, "step"), Outcome::Holds, "{checks:?}");
+        assert_eq!(world.again(&record, false).outcome, Outcome::Fails);
+        record.dossier.updates[0].weight = 0;
+        assert_eq!(world.again(&record, false).outcome, Outcome::Holds);
+        assert_eq!(world.again(&record, true).outcome, Outcome::Holds);
     }
+}
+
+#[test]
+fn every_optimizer_and_rule_can_be_followed() {
+    let kinds = [
+        ServerOptimizerKind::Sgd,
+        ServerOptimizerKind::Nesterov,
+        ServerOptimizerKind::Adam,
+        ServerOptimizerKind::Yogi,
+        ServerOptimizerKind::Adagrad,
+    ];
+    for (index, rule) in rules::all().into_iter().enumerate() {
+        let world = World::with(AggregationSpec {
+            rule: rule.name().into(),
+            server_optimizer: kinds[index % kinds.len()],
+            server_momentum: 0.9,
+            noise_factor: 0.1,
+            ..settings()
+        });
+        let checks = world.step_checks(&world.record);
+        assert_eq!(outcome(&checks, "checkpoint"), Outcome::Holds, "{checks:?}");
+        let step = outcome(&checks, "step");
+        match rule.is_linear() {
+            true => assert_eq!(step, Outcome::Holds, "{checks:?}"),
+            false => assert_eq!(step, Outcome::NotCheckable, "{checks:?}"),
+        }
+        let again = world.again(&world.record, true);
+        assert_eq!(again.outcome, Outcome::Holds, "{again:?}");
+        // A moment that is off by one bit.
+        let mut record = world.record.clone();
+        let Some(last) = record.step.states_after.last_mut() else {
+            panic!("{:?} remembers", kinds[index % kinds.len()]);
+        };
+        let mut bytes = std::fs::read(path(world.dir.path(), last)).unwrap();
+        let at = bytes.len() - 4;
+        bytes[at] ^= 1;
+        *last = BlobHash::of(&bytes);
+        std::fs::write(path(world.dir.path(), last), bytes).unwrap();
+        let checks = world.step_checks(&record);
+        assert_eq!(outcome(&checks, "checkpoint"), Outcome::Fails, "{checks:?}");
+    }
+}
+
+#[test]
+fn shares_that_are_not_the_rule_s_show_to_those_who_have_the_deltas() {
+    let world = World::with(AggregationSpec {
+        rule: "multi_krum".into(),
+        ..settings()
+    });
+    // Another choice, honestly carried out.
+    let updates = &world.record.dossier.updates;
+    let by_mean = AggregationSpec {
+        rule: "fedavg".into(),
+        ..world.facts.aggregation.clone()
+    };
+    let stepped = step(world.dir.path(), world.record.base, updates, &by_mean);
+    let mut record = world.record.clone();
+    record.checkpoint = stepped.checkpoint;
+    for (entry, share) in record.dossier.updates.iter_mut().zip(stepped.shares) {
+        entry.share = share;
+    }
+    let checks = world.step_checks(&record);
+    assert_eq!(outcome(&checks, "step"), Outcome::Holds, "{checks:?}");
+    assert_eq!(world.again(&record, false).outcome, Outcome::NotCheckable);
+    assert_eq!(world.again(&record, true).outcome, Outcome::Fails);
 }
 
 #[test]
@@ -446,22 +536,20 @@ fn a_checkpoint_that_is_not_base_and_state_shows_in_one_bit() {
 fn what_cannot_be_checked_of_a_step_is_said() {
     let world = World::with_momentum(0.9);
     let record = &world.record;
-    let nothing = StepFiles {
-        base: None,
-        checkpoint: None,
-        before: None,
-        after: None,
-    };
-    let checks = check_step(record, "fedavg", 0.9, 0.7, &nothing);
+    let nothing = StepFiles::default();
+    let settings = &world.facts.aggregation;
+    let checks = check_step(record, settings, &nothing);
     assert!(checks.iter().all(|c| c.outcome == Outcome::NotCheckable));
-    let mut by_median = record.clone();
-    by_median.step.rule = "coordinate_median".into();
-    let checks = world.step_checks(&by_median);
+    let by_median = AggregationSpec {
+        rule: "coordinate_median".into(),
+        ..settings.clone()
+    };
+    let checks = check_step(record, &by_median, &world.files(record));
     assert_eq!(outcome(&checks, "checkpoint"), Outcome::Holds);
     assert_eq!(outcome(&checks, "step"), Outcome::NotCheckable);
     let mut idle = record.clone();
     idle.dossier.updates.iter_mut().for_each(|u| u.weight = 0);
-    let checks = check_step(&idle, "fedavg", 0.9, 0.7, &nothing);
+    let checks = check_step(&idle, settings, &nothing);
     assert_eq!(
         outcome(&checks, "step"),
         Outcome::Fails,
