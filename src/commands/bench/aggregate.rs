@@ -105,17 +105,26 @@ pub(crate) async fn run(args: &AggregateArgs, format: Format) -> anyhow::Result<
         sheet.line("updates", format!("{updates} of {parameters} values"));
         sheet.line("threads", speed.threads.to_string());
         let rate = giga * speed.input_rate();
-        sheet.line("aggregation", format!("{:.4} s, {rate:.2} GB/s", speed.seconds));
+        sheet.line(
+            "aggregation",
+            format!("{:.4} s, {rate:.2} GB/s", speed.seconds),
+        );
         let bandwidth = giga * speed.read_bandwidth();
         let ratio = percent(speed.ratio());
-        sheet.line("reading alone", format!("{bandwidth:.2} GB/s: this is {ratio} of it"));
+        sheet.line(
+            "reading alone",
+            format!("{bandwidth:.2} GB/s: this is {ratio} of it"),
+        );
         if let Some(products) = products {
             let peak = giga * speed.fma_peak_flops;
             let share = percent(products);
             sheet.line("inner products", format!("{share} of {peak:.0} GFLOP/s"));
         }
         let share = percent(limit / speed.seconds);
-        sheet.line("what binds", format!("{limit:.4} s at best: this is {share} of it"));
+        sheet.line(
+            "what binds",
+            format!("{limit:.4} s at best: this is {share} of it"),
+        );
         sheet.line("peak memory", mebibytes(peak));
         sheet.to_string()
     })
