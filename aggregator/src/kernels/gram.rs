@@ -195,7 +195,7 @@ impl OnLanes for Loops<'_> {
             );
             multiply(lanes, &runs, self.tiles, self.lanes);
         }
-        if columns % RUN != 0 {
+        if !columns.is_multiple_of(RUN) {
             for (end, row) in self.ends.iter_mut().zip(self.rows) {
                 let rest = row.as_chunks::<RUN>().1;
                 end[..rest.len()].copy_from_slice(rest);

@@ -100,7 +100,7 @@ impl Plan {
                     merge_all(a, &mut comparators),
                     merge_all(b, &mut comparators),
                 );
-                let (rank, even) = ((rows - 1) / 2, rows % 2 == 0);
+                let (rank, even) = ((rows - 1) / 2, rows.is_multiple_of(2));
                 Reduction::MedianOfTwo { a, b, rank, even }
             }
             Selection::Median => Reduction::Mean(((rows - 1) / 2..=rows / 2).collect()),
