@@ -37,12 +37,20 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Checks a delta that has arrived: its tensors, that every value is finite, and that norm and
-    /// root are those of its header.
-    pub(super) fn inspect(&self, trainer: Address, header: &UpdateHeader) {
+    /// root are those of its header. What was not measured on the way is read once more.
+    pub(super) fn inspect(
+        &self,
+        trainer: Address,
+        header: &UpdateHeader,
+        measured: Option<Measured>,
+    ) {
         let (path, layout) = (self.blobs.path(&header.delta), self.layout.clone());
         let (delta, norm, root) = (header.delta, header.delta_norm, header.delta_root);
         self.compute(move || {
-            let stats = inspect(&path, &layout)?;
+            let stats = match measured {
+                Some(measured) => measured,
+                None => inspect(&path, &layout)?,
+            };
             Ok(match stats.and_then(|stats| check(&stats, norm, root)) {
                 Ok(()) => Event::DeltaStored { trainer, delta },
                 Err(refusal) => Event::DeltaRefused {
@@ -214,6 +222,9 @@ impl Jobs {
         });
     }
 }
+
+/// What was found in a delta, or its trainer's fault.
+pub(super) type Measured = Result<DeltaStats, Refusal>;
 
 /// How a round ended.
 pub(super) struct Outcome {

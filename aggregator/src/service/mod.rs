@@ -26,8 +26,8 @@ use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::access::Access;
-use self::jobs::{Jobs, Outcome};
+use self::access::{Access, Delivery};
+use self::jobs::{Jobs, Measured, Outcome};
 use self::peers::{PeerEvent, Peers};
 use self::proving::Prover;
 use self::rounds::{Attempt, Rounds};
@@ -87,10 +87,7 @@ enum Input {
     /// A background job failed in a way that trying again cannot mend.
     Broken(AggregatorError),
     /// A delta has arrived whole.
-    Delivered {
-        trainer: Address,
-        delta: BlobHash,
-    },
+    Delivered(Delivery),
     /// Part of a delta has arrived.
     Arriving {
         trainer: Address,
@@ -152,12 +149,13 @@ impl Service {
 
         let (inputs_tx, inputs) = mpsc::channel(INPUTS_MAX);
         let endpoint = Endpoint::server(config.wallet, config.listen, Limits::default())?;
-        let access = Access::new(inputs_tx.clone());
+        let layout = Arc::new(layout);
+        let access = Access::new(layout.clone(), inputs_tx.clone());
         let jobs = Jobs {
             rounds: Rounds::new(chain.clone(), Arc::new(run.setup().clone())),
             prover,
             blobs: blobs.clone(),
-            layout: Arc::new(layout),
+            layout,
             inputs: inputs_tx.clone(),
         };
         let peers = Peers::listen(
@@ -272,9 +270,9 @@ impl Service {
             Input::Peer(PeerEvent::Said { address, message }) => self.hear(address, message).await,
             Input::Answer(event) => self.feed(event).await,
             Input::Broken(error) => Err(error),
-            Input::Delivered { trainer, delta } => {
-                if self.run.expects_delta(trainer, &delta) {
-                    self.inspect(trainer);
+            Input::Delivered(delivery) => {
+                if self.run.expects_delta(delivery.trainer, &delivery.delta) {
+                    self.inspect(delivery.trainer, delivery.measured);
                 }
                 Ok(())
             }
@@ -470,9 +468,9 @@ impl Service {
         }
     }
 
-    fn inspect(&self, trainer: Address) {
+    fn inspect(&self, trainer: Address, measured: Option<Measured>) {
         if let Some(header) = self.run.announced(trainer) {
-            self.jobs.inspect(trainer, header);
+            self.jobs.inspect(trainer, header, measured);
         }
     }
 
@@ -481,7 +479,7 @@ impl Service {
             && self.blobs.contains(delta)
         {
             // It has been sent before, in another attempt or by another trainer.
-            self.inspect(to);
+            self.inspect(to, None);
             return;
         }
         self.peers.tell(to, &AggregatorMessage::Order(order));
