@@ -18,7 +18,7 @@ use std::time::Duration;
 use convoke_client::{AddressBook, Chain};
 use convoke_protocol::codec;
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::ids::{Address, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::round::{Effect, Event, Fault, Run, Setup};
 use convoke_sketch::Layout;

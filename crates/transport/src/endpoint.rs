@@ -7,6 +7,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::Address;
+use quinn::congestion::CubicConfig;
 use quinn::{
     EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
 };
@@ -50,7 +51,7 @@ impl<T> Configs<T> {
 /// The way to a peer.
 #[derive(Debug, Clone, Copy)]
 enum Path {
-    /// Within this machine: datagrams of up to 64 KiB.
+    /// Within this machine, which takes datagrams of up to 64 KiB.
     Loopback,
     /// A network: datagrams as large as discovery finds, up to the jumbo frames of data centres.
     Network,
@@ -272,6 +273,16 @@ const INCOMING_BYTES_MAX: u64 = 64 << 10;
 /// a few lost probes (RFC 8899).
 const JUMBO_BYTES: u16 = 9_000 - 40 - 8;
 
+/// Largest UDP payload that is tried within this machine: the kernel takes two at a time, and a
+/// connection keeps a buffer for one of them while it is idle.
+const LOOPBACK_BYTES: u16 = DATAGRAM_BYTES_MAX / 2;
+
+/// Bytes in flight within this machine at first. Probes for the size of datagrams count, and what
+/// does not fit beside one waits until it is acknowledged: even the word that a connection closes.
+const LOOPBACK_WINDOW_BYTES: u64 = 1 << 20;
+
+const _: () = assert!(LOOPBACK_WINDOW_BYTES > 4 * LOOPBACK_BYTES as u64);
+
 /// An endpoint on a socket of its own, which takes datagrams of any size.
 fn bind(
     mut config: EndpointConfig,
@@ -334,10 +345,11 @@ fn transport(limits: &Limits, path: Path) -> Result<Arc<TransportConfig>, Transp
         .datagram_receive_buffer_size(None);
     let mut discovery = MtuDiscoveryConfig::default();
     match path {
-        // The kernel would cut joined datagrams apart again; whole ones it passes on as they are.
         Path::Loopback => {
-            discovery.upper_bound(DATAGRAM_BYTES_MAX);
-            config.enable_segmentation_offload(false);
+            discovery.upper_bound(LOOPBACK_BYTES);
+            let mut congestion = CubicConfig::default();
+            congestion.initial_window(LOOPBACK_WINDOW_BYTES);
+            config.congestion_controller_factory(Arc::new(congestion));
         }
         Path::Network => {
             discovery.upper_bound(JUMBO_BYTES);
@@ -366,7 +378,7 @@ mod tests {
         let (_keep_too, mut receiver) = accepted.messages().unwrap();
         // Discovery goes on while packets go to and fro; each message takes it further.
         let grown = async {
-            while dialled.quic.stats().path.current_mtu < 60_000 {
+            while dialled.quic.stats().path.current_mtu < LOOPBACK_BYTES - 20 {
                 sender.send(&1u8).await.unwrap();
                 assert_eq!(receiver.recv::<u8>().await.unwrap(), Some(1));
             }

@@ -163,4 +163,4 @@ async fn listen(mut link: convoke_node::Link) -> anyhow::Result<()> {
 }
 
 /// Longer than the benchmark may take, in seconds.
-const OPEN_TIMEOUT_S: u64 = 24 * 3_600;
+const OPEN_TIMEOUT_S: u32 = 24 * 3_600;
