@@ -18,6 +18,8 @@ const BYTES: usize = 64 << 20;
 struct TakeAll;
 
 impl BlobPolicy for TakeAll {
+    type Sink = ();
+
     fn may_read(&self, _: Address, _: &BlobHash) -> bool {
         true
     }
@@ -28,7 +30,9 @@ impl BlobPolicy for TakeAll {
 
     fn arriving(&self, _: Address, _: &BlobHash) {}
 
-    fn written(&self, _: Address, _: &BlobHash, _: u64) {}
+    fn sink(&self, _: Address, _: &BlobHash, _: u64) {}
+
+    fn written(&self, _: Address, _: &BlobHash, _: u64, _: Option<()>) {}
 }
 
 fn loopback() -> SocketAddr {

@@ -3,18 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use convoke_protocol::ids::{Address, BlobHash, Role};
 use convoke_protocol::round::Run;
-use convoke_transport::BlobPolicy;
+use convoke_sketch::Inspector;
+use convoke_transport::{BlobPolicy, BlobSink};
 use tokio::sync::mpsc;
 
-use super::Input;
+use super::deltas::Deltas;
+use super::input::Input;
+use super::jobs::Measured;
 
 /// The blob policy of the aggregator.
 #[derive(Clone)]
 pub(super) struct Access {
     rights: Arc<Mutex<Rights>>,
+    /// When we last heard, and told, that a trainer's delta is arriving.
+    told: Arc<Mutex<BTreeMap<Address, Instant>>>,
+    incoming: Deltas,
     inputs: mpsc::Sender<Input>,
 }
 
@@ -34,9 +41,12 @@ struct Rights {
 }
 
 impl Access {
-    pub(super) fn new(inputs: mpsc::Sender<Input>) -> Self {
+    /// For such deltas.
+    pub(super) fn new(incoming: Deltas, inputs: mpsc::Sender<Input>) -> Self {
         Self {
             rights: Arc::default(),
+            told: Arc::default(),
+            incoming,
             inputs,
         }
     }
@@ -56,6 +66,8 @@ impl Access {
             .awaited_deltas()
             .map(|(trainer, delta)| (trainer, (delta, bytes)))
             .collect();
+        self.told()
+            .retain(|trainer, _| rights.deltas.contains_key(trainer));
         let fresh: Vec<_> = rights.deltas.values().map(|(delta, _)| *delta).collect();
         rights.seen.extend(fresh);
     }
@@ -75,13 +87,42 @@ impl Access {
         finished
     }
 
+    fn told(&self) -> MutexGuard<'_, BTreeMap<Address, Instant>> {
+        // Nothing panics while it is locked.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn rights(&self) -> MutexGuard<'_, Rights> {
         // Rights are replaced whole, so a panic elsewhere cannot have left them half changed.
         self.rights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A trainer's progress is passed on so often at most: packets come by the thousand.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// A delta that has arrived whole.
+pub(super) struct Delivery {
+    pub(super) trainer: Address,
+    pub(super) delta: BlobHash,
+    /// What was found in it on the way; nothing if it was here before.
+    pub(super) measured: Option<Measured>,
+}
+
+/// Measures a delta while it arrives; but not an encoded one, which is measured when it is decoded.
+pub(super) struct Measuring(Option<Inspector>);
+
+impl BlobSink for Measuring {
+    fn feed(&mut self, bytes: &[u8]) {
+        if let Some(inspector) = &mut self.0 {
+            inspector.feed(bytes);
+        }
+    }
+}
+
 impl BlobPolicy for Access {
+    type Sink = Measuring;
+
     fn may_read(&self, peer: Address, blob: &BlobHash) -> bool {
         let rights = self.rights();
         rights.published.contains(blob)
@@ -99,17 +140,33 @@ impl BlobPolicy for Access {
     }
 
     fn arriving(&self, peer: Address, _blob: &BlobHash) {
-        // Progress is throttled by the state machine; if the inbox is full, the next chunk tells.
-        let _ = self.inputs.try_send(Input::Arriving { trainer: peer });
+        let now = Instant::now();
+        let mut told = self.told();
+        if told.get(&peer).is_some_and(|last| now - *last < TELL_EVERY) {
+            return;
+        }
+        // If the inbox is full, the next packet tells.
+        if self
+            .inputs
+            .try_send(Input::Arriving { trainer: peer })
+            .is_ok()
+        {
+            told.insert(peer, now);
+        }
     }
 
-    fn written(&self, peer: Address, blob: &BlobHash, _len: u64) {
+    fn sink(&self, _peer: Address, _blob: &BlobHash, length: u64) -> Measuring {
+        Measuring(self.incoming.inspector(length))
+    }
+
+    fn written(&self, peer: Address, blob: &BlobHash, _length: u64, sink: Option<Measuring>) {
         let (inputs, delivered) = (
             self.inputs.clone(),
-            Input::Delivered {
+            Input::Delivered(Delivery {
                 trainer: peer,
                 delta: *blob,
-            },
+                measured: sink.and_then(|sink| sink.0).map(Inspector::finish),
+            }),
         );
         tokio::spawn(async move { inputs.send(delivered).await });
     }

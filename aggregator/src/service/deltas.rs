@@ -8,7 +8,7 @@ use convoke_compress::{Codec, CompressError, EncodedFile, EncodingError};
 use convoke_protocol::ids::BlobHash;
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::task::CompressionSpec;
-use convoke_sketch::{DeltaStats, Layout, TensorFile, inspect};
+use convoke_sketch::{DeltaStats, Inspector, Layout, TensorFile, inspect};
 use convoke_transport::BlobStore;
 
 use crate::error::AggregatorError;
@@ -58,6 +58,14 @@ impl Deltas {
     /// Names and shapes of the model's tensors.
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// What measures a delta of so many bytes while it arrives; nothing for an encoded one.
+    pub(super) fn inspector(&self, length: u64) -> Option<Inspector> {
+        match self.codec {
+            None => Some(Inspector::new(self.layout.clone(), length)),
+            Some(_) => None,
+        }
     }
 
     /// Measures a delta that has arrived, decoded if need be. The outer error is ours, the inner

@@ -1,8 +1,9 @@
 //! What the service's one task takes from all others.
 
-use convoke_protocol::ids::{Address, BlobHash};
+use convoke_protocol::ids::Address;
 use convoke_protocol::round::Event;
 
+use super::access::Delivery;
 use super::peers::PeerEvent;
 use crate::error::AggregatorError;
 
@@ -14,10 +15,7 @@ pub(super) enum Input {
     /// A background job failed in a way that trying again cannot mend.
     Broken(AggregatorError),
     /// A delta has arrived whole.
-    Delivered {
-        trainer: Address,
-        delta: BlobHash,
-    },
+    Delivered(Delivery),
     /// Part of a delta has arrived.
     Arriving {
         trainer: Address,

@@ -38,12 +38,20 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Checks a delta that has arrived: its tensors, that every value is finite, and that norm and
-    /// root are those of its header.
-    pub(super) fn inspect(&self, trainer: Address, header: &UpdateHeader) {
+    /// root are those of its header. What was not measured on the way is read once more.
+    pub(super) fn inspect(
+        &self,
+        trainer: Address,
+        header: &UpdateHeader,
+        measured: Option<Measured>,
+    ) {
         let deltas = self.deltas.clone();
         let (delta, norm, root) = (header.delta, header.delta_norm, header.delta_root);
         self.compute(move || {
-            let stats = deltas.inspect(&delta)?;
+            let stats = match measured {
+                Some(measured) => measured,
+                None => deltas.inspect(&delta)?,
+            };
             Ok(match stats.and_then(|stats| check(&stats, norm, root)) {
                 Ok(()) => Event::DeltaStored { trainer, delta },
                 Err(refusal) => Event::DeltaRefused {
@@ -242,6 +250,9 @@ impl Jobs {
         });
     }
 }
+
+/// What was found in a delta, or its trainer's fault.
+pub(super) type Measured = Result<DeltaStats, Refusal>;
 
 /// How a round ended.
 pub(super) struct Outcome {

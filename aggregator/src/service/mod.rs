@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::access::Access;
 use self::deltas::Deltas;
 use self::input::Input;
-use self::jobs::{Jobs, Outcome};
+use self::jobs::{Jobs, Measured, Outcome};
 use self::peers::{PeerEvent, Peers};
 use self::proving::Prover;
 use self::rounds::{Attempt, Rounds};
@@ -137,7 +137,7 @@ impl Service {
 
         let (inputs_tx, inputs) = mpsc::channel(INPUTS_MAX);
         let endpoint = Endpoint::server(config.wallet, config.listen, Limits::default())?;
-        let access = Access::new(inputs_tx.clone());
+        let access = Access::new(deltas.clone(), inputs_tx.clone());
         let jobs = Jobs {
             rounds: Rounds::new(chain.clone(), Arc::new(run.setup().clone())),
             prover,
@@ -257,9 +257,9 @@ impl Service {
             Input::Peer(PeerEvent::Said { address, message }) => self.hear(address, message).await,
             Input::Answer(event) => self.feed(event).await,
             Input::Broken(error) => Err(error),
-            Input::Delivered { trainer, delta } => {
-                if self.run.expects_delta(trainer, &delta) {
-                    self.inspect(trainer);
+            Input::Delivered(delivery) => {
+                if self.run.expects_delta(delivery.trainer, &delivery.delta) {
+                    self.inspect(delivery.trainer, delivery.measured);
                 }
                 Ok(())
             }
@@ -460,9 +460,9 @@ impl Service {
         }
     }
 
-    fn inspect(&self, trainer: Address) {
+    fn inspect(&self, trainer: Address, measured: Option<Measured>) {
         if let Some(header) = self.run.announced(trainer) {
-            self.jobs.inspect(trainer, header);
+            self.jobs.inspect(trainer, header, measured);
         }
     }
 
@@ -471,7 +471,7 @@ impl Service {
             && self.blobs.contains(delta)
         {
             // It has been sent before, in another attempt or by another trainer.
-            self.inspect(to);
+            self.inspect(to, None);
             return;
         }
         self.peers.tell(to, &AggregatorMessage::Order(order));

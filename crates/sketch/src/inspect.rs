@@ -1,6 +1,7 @@
 //! What is said of a delta when it is signed, and looked at when it arrives.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use convoke_protocol::ids::Digest;
 use convoke_protocol::refusal::Refusal;
@@ -10,7 +11,10 @@ use rayon::prelude::*;
 use crate::error::SketchError;
 use crate::projection::chunk_count;
 use crate::source::Source;
-use crate::tensor_file::{ChunkBuffer, Layout, PART_VALUES, TensorFile, chunk_range, file_bytes};
+use crate::tensor_file::{
+    ChunkBuffer, HeaderStream, Layout, PART_VALUES, TensorFile, chunk_range, file_bytes,
+    from_file_order,
+};
 use crate::tree::{CHUNK_TAG, RootStream, leaves, root};
 
 /// What [`inspect`] finds in a sound delta: two fields of its header.
@@ -66,19 +70,146 @@ pub fn measure(
             Ok(measure_part(first, values, chunks))
         })
         .collect::<Result<_, SketchError>>()?;
-    let (mut squares, mut tree) = (0.0, RootStream::default());
+    let mut total = Total::default();
     for part in parts {
         match part {
-            Ok((sum, root)) => {
-                squares += sum;
-                tree.push(root);
-            }
+            Ok(part) => total.add(part),
             Err(refusal) => return Ok(Err(refusal)),
         }
     }
-    let norm = declared(squares.sqrt());
-    let root = tree.root();
-    Ok(Ok(DeltaStats { norm, root }))
+    Ok(Ok(total.stats()))
+}
+
+/// [`inspect`] of a delta whose bytes come piece by piece, such as from the network: the same
+/// verdict to the last bit, in one part's memory (256 KiB) and as much as its header.
+#[derive(Debug)]
+pub struct Inspector {
+    layout: Arc<Layout>,
+    file_bytes: u64,
+    fed: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Header(HeaderStream),
+    Values(Values),
+    Refused(Refusal),
+}
+
+/// The values so far.
+#[derive(Debug, Default)]
+struct Values {
+    /// Of the part that is not whole yet: `filled` bytes of it.
+    part: Vec<f32>,
+    filled: usize,
+    /// Index of the part's first value.
+    first: u64,
+    total: Total,
+}
+
+impl Inspector {
+    /// Will inspect a delta of a model of this layout, of which `file_bytes` bytes are to come.
+    #[must_use]
+    pub fn new(layout: Arc<Layout>, file_bytes: u64) -> Self {
+        let state = if file_bytes == layout.file_bytes() {
+            State::Header(HeaderStream::default())
+        } else {
+            State::Refused(Refusal::DeltaLength {
+                got: file_bytes,
+                expected: layout.file_bytes(),
+            })
+        };
+        Self {
+            layout,
+            file_bytes,
+            fed: 0,
+            state,
+        }
+    }
+
+    /// Takes the next bytes, of any number. What comes after the announced length is not looked
+    /// at. Computes for the time of a pass over them.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        self.fed += bytes.len() as u64;
+        if let State::Header(header) = &mut self.state {
+            self.state = match header.feed(&mut bytes, self.file_bytes) {
+                Ok(None) => return,
+                Ok(Some(layout)) => match self.layout.difference(&layout) {
+                    None => State::Values(Values::default()),
+                    Some(difference) => State::Refused(Refusal::Layout(difference)),
+                },
+                Err(reason) => State::Refused(Refusal::Layout(reason)),
+            };
+        }
+        if let State::Values(values) = &mut self.state
+            && let Err(refusal) = values.feed(bytes, self.layout.values())
+        {
+            self.state = State::Refused(refusal);
+        }
+    }
+
+    /// The verdict.
+    ///
+    /// # Errors
+    /// The trainer's fault. [`Refusal::DeltaLength`] if not all bytes have come, or too many.
+    pub fn finish(self) -> Result<DeltaStats, Refusal> {
+        if self.fed != self.file_bytes {
+            return Err(Refusal::DeltaLength {
+                got: self.fed,
+                expected: self.file_bytes,
+            });
+        }
+        match self.state {
+            State::Values(values) => Ok(values.total.stats()),
+            State::Refused(refusal) => Err(refusal),
+            // Its bytes are all here, and it is no longer than they are.
+            State::Header(_) => Err(Refusal::Layout("the header is not whole".into())),
+        }
+    }
+}
+
+impl Values {
+    fn feed(&mut self, mut bytes: &[u8], values: u64) -> Result<(), Refusal> {
+        while self.first < values {
+            // At most a part, whose length is a usize.
+            let count = (values - self.first).min(PART_VALUES as u64) as usize;
+            self.part.resize(count, 0.0);
+            let part: &mut [u8] = bytemuck::cast_slice_mut(&mut self.part);
+            let taken = (part.len() - self.filled).min(bytes.len());
+            part[self.filled..][..taken].copy_from_slice(&bytes[..taken]);
+            (self.filled, bytes) = (self.filled + taken, &bytes[taken..]);
+            if self.filled < part.len() {
+                break;
+            }
+            from_file_order(&mut self.part);
+            let measured = measure_part(self.first, &self.part, chunk_count(values))?;
+            self.total.add(measured);
+            (self.filled, self.first) = (0, self.first + count as u64);
+        }
+        Ok(())
+    }
+}
+
+/// What the parts add up to, in their order.
+#[derive(Debug, Default)]
+struct Total {
+    squares: f64,
+    tree: RootStream,
+}
+
+impl Total {
+    fn add(&mut self, (squares, root): (f64, Digest)) {
+        self.squares += squares;
+        self.tree.push(root);
+    }
+
+    fn stats(&self) -> DeltaStats {
+        DeltaStats {
+            norm: declared(self.squares.sqrt()),
+            root: self.tree.root(),
+        }
+    }
 }
 
 /// A norm that is not zero stays so: the smallest that can be said is no lie of a smaller one.
@@ -140,10 +271,52 @@ mod tests {
     /// Of 2,048 values each, in [`LONG`].
     const CHUNKS: u64 = 65;
 
+    /// The verdict on a file, which must be that on its bytes in pieces of several lengths.
     fn inspected(base: &[u8], delta: &[u8]) -> Result<DeltaStats, Refusal> {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::of(&put(dir.path(), base).1).unwrap();
-        inspect(&put(dir.path(), delta).1, &layout).unwrap()
+        let verdict = inspect(&put(dir.path(), delta).1, &layout).unwrap();
+        let layout = Arc::new(layout);
+        for piece in [1_447, 65_507, 4 * PART_VALUES, usize::MAX] {
+            let streamed = streamed(&layout, delta.chunks(piece), delta.len());
+            assert_eq!(streamed, verdict, "in pieces of {piece} bytes");
+        }
+        verdict
+    }
+
+    fn streamed<'a>(
+        layout: &Arc<Layout>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+        announced: usize,
+    ) -> Result<DeltaStats, Refusal> {
+        let mut inspector = Inspector::new(layout.clone(), announced as u64);
+        pieces.for_each(|piece| inspector.feed(piece));
+        inspector.finish()
+    }
+
+    #[test]
+    fn a_delta_of_which_too_little_or_too_much_comes_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let delta = model(&normal(7, 5));
+        let layout = Arc::new(Layout::of(&put(dir.path(), &delta).1).unwrap());
+        let of = |bytes: &[u8]| streamed(&layout, bytes.chunks(3), delta.len());
+        of(&delta).unwrap();
+        for end in 0..delta.len() {
+            let short = of(&delta[..end]).unwrap_err();
+            assert!(matches!(short, Refusal::DeltaLength { .. }), "{short}");
+        }
+        let long = of(&[&delta[..], &[0]].concat()).unwrap_err();
+        assert!(matches!(long, Refusal::DeltaLength { .. }), "{long}");
+    }
+
+    #[test]
+    fn a_stream_is_judged_as_one_byte_after_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let delta = model(&normal(8, 3_000));
+        let (_, path) = put(dir.path(), &delta);
+        let layout = Arc::new(Layout::of(&path).unwrap());
+        let whole = inspect(&path, &layout).unwrap();
+        assert_eq!(streamed(&layout, delta.chunks(1), delta.len()), whole);
     }
 
     #[test]
@@ -304,6 +477,28 @@ mod tests {
                 delta[index] = byte;
             }
             let _ = inspected(&base, &delta);
+        }
+
+        /// However the bytes are cut, the verdict is that on the file.
+        #[test]
+        fn any_cuts_give_the_same_verdict(
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+            spoilt in any::<Option<prop::sample::Index>>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut values = normal(9, PART_VALUES + 100);
+            if let Some(index) = spoilt {
+                values[index.index(PART_VALUES + 100)] = f32::INFINITY;
+            }
+            let delta = model(&values);
+            let (_, path) = put(dir.path(), &delta);
+            let layout = Arc::new(Layout::of(&path).unwrap());
+            let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(delta.len() + 1)).collect();
+            ends.extend([0, delta.len()]);
+            ends.sort_unstable();
+            let pieces = ends.windows(2).map(|w| &delta[w[0]..w[1]]);
+            let streamed = streamed(&layout, pieces, delta.len());
+            prop_assert_eq!(streamed, inspect(&path, &layout).unwrap());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Checkpoints and deltas on disk, and the seeded sketches that proofs and audits are about.
 //!
 //! - [`inspect()`] refuses what is no delta of a model, and gives what is signed of one before the
-//!   seed is drawn: norm and Merkle root ([`inspect::measure`] does so for values in memory).
+//!   seed is drawn: norm and Merkle root ([`inspect::measure`] does so for values in memory, and
+//!   [`Inspector`] for bytes that arrive).
 //! - [`sketch()`] gives, once it is drawn, the sums that a delta's values add up to and the root
 //!   of the tree over them ([`projection`]); [`quantize`] rounds the sums to a [`Sketch`].
 //! - [`opening`] shows to a contract that somebody's sums or sketch are false.
@@ -28,7 +29,7 @@ mod testing;
 mod tree;
 
 pub use error::SketchError;
-pub use inspect::{DeltaStats, inspect, measure};
+pub use inspect::{DeltaStats, Inspector, inspect, measure};
 pub use kernel::SKETCH_LEN;
 pub use projection::{Sketched, project, sketch};
 pub use sketch::{Sketch, is_under_declared, quantize};

@@ -177,11 +177,7 @@ impl TensorFile {
         self.file
             .read_exact_at(bytemuck::cast_slice_mut(values), offset)
             .map_err(SketchError::file(&self.path))?;
-        if cfg!(target_endian = "big") {
-            for value in &mut *values {
-                *value = f32::from_bits(u32::from_le(value.to_bits()));
-            }
-        }
+        from_file_order(values);
         Ok(values)
     }
 
@@ -225,6 +221,15 @@ impl ChunkBuffer {
     }
 }
 
+/// Makes values of what was copied bytewise from a file.
+pub(crate) fn from_file_order(values: &mut [f32]) {
+    if cfg!(target_endian = "big") {
+        for value in values {
+            *value = f32::from_bits(u32::from_le(value.to_bits()));
+        }
+    }
+}
+
 /// The bytes that values have in a file: little-endian.
 #[must_use]
 pub fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
@@ -237,18 +242,63 @@ pub fn file_bytes(values: &[f32]) -> Cow<'_, [u8]> {
 
 /// Length of the header, its length field included.
 fn header_bytes(file: &File, file_bytes: u64) -> std::io::Result<Result<usize, String>> {
-    if file_bytes < LENGTH_BYTES {
-        return Ok(Err(format!("{file_bytes} bytes are no safetensors file")));
-    }
     let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact_at(&mut length, 0)?;
+    if file_bytes >= LENGTH_BYTES {
+        file.read_exact_at(&mut length, 0)?;
+    }
+    Ok(checked_header_bytes(length, file_bytes))
+}
+
+/// As the length field of a file of `file_bytes` has it.
+fn checked_header_bytes(
+    length: [u8; LENGTH_BYTES as usize],
+    file_bytes: u64,
+) -> Result<usize, String> {
+    if file_bytes < LENGTH_BYTES {
+        return Err(format!("{file_bytes} bytes are no safetensors file"));
+    }
     let length = u64::from_le_bytes(length);
     if length > HEADER_BYTES_MAX.min(file_bytes - LENGTH_BYTES) {
-        return Ok(Err(format!(
+        return Err(format!(
             "a header of {length} bytes, at most {HEADER_BYTES_MAX} and no more than the file"
-        )));
+        ));
     }
-    Ok(Ok((LENGTH_BYTES + length) as usize))
+    Ok((LENGTH_BYTES + length) as usize)
+}
+
+/// The header of a file that comes piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderStream(Vec<u8>);
+
+impl HeaderStream {
+    /// Takes bytes of a file of `file_bytes` off the front of `bytes`; the layout once the header
+    /// is whole, or in words why there is none. Keeps at most the header, which is bounded.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &mut &[u8],
+        file_bytes: u64,
+    ) -> Result<Option<Layout>, String> {
+        let Some(length) = self.fill(bytes, LENGTH_BYTES as usize) else {
+            return Ok(None);
+        };
+        let mut field = [0; LENGTH_BYTES as usize];
+        field.copy_from_slice(length);
+        let of_peer = |reason: String| harmless(&reason);
+        let length = checked_header_bytes(field, file_bytes).map_err(of_peer)?;
+        match self.fill(bytes, length) {
+            Some(header) => parse(header, file_bytes).map(Some).map_err(of_peer),
+            None => Ok(None),
+        }
+    }
+
+    /// The first `wanted` bytes of the file, once they have come.
+    fn fill(&mut self, bytes: &mut &[u8], wanted: usize) -> Option<&[u8]> {
+        let missing = wanted.saturating_sub(self.0.len()).min(bytes.len());
+        let (taken, rest) = bytes.split_at(missing);
+        self.0.extend_from_slice(taken);
+        *bytes = rest;
+        self.0.get(..wanted)
+    }
 }
 
 fn parse(header: &[u8], file_bytes: u64) -> Result<Layout, String> {

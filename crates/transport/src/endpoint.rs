@@ -7,7 +7,10 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::Address;
-use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn::congestion::CubicConfig;
+use quinn::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 
@@ -15,6 +18,7 @@ use crate::connection::Connection;
 use crate::error::{TransportError, close};
 use crate::handshake::{prove_as_client, prove_as_server};
 use crate::limits::Limits;
+use crate::socket::{self, DATAGRAM_BYTES_MAX};
 use crate::tls;
 
 /// One node's end of all of its connections; clones share it.
@@ -23,6 +27,34 @@ pub struct Endpoint {
     quic: quinn::Endpoint,
     wallet: Arc<Wallet>,
     limits: Arc<Limits>,
+    client: Configs<quinn::ClientConfig>,
+    server: Option<Configs<Arc<quinn::ServerConfig>>>,
+}
+
+/// What differs by the way to the peer.
+#[derive(Debug, Clone)]
+struct Configs<T> {
+    loopback: T,
+    network: T,
+}
+
+impl<T> Configs<T> {
+    fn towards(&self, peer: SocketAddr) -> &T {
+        if peer.ip().is_loopback() {
+            &self.loopback
+        } else {
+            &self.network
+        }
+    }
+}
+
+/// The way to a peer.
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    /// Within this machine, which takes datagrams of up to 64 KiB.
+    Loopback,
+    /// A network: datagrams as large as discovery finds, up to the jumbo frames of data centres.
+    Network,
 }
 
 impl Endpoint {
@@ -35,17 +67,20 @@ impl Endpoint {
         listen: SocketAddr,
         limits: Limits,
     ) -> Result<Self, TransportError> {
-        let mut config = tls::server_config()?;
-        config
-            .transport_config(transport(&limits)?)
+        let mut network = tls::server_config()?;
+        network
+            .transport_config(transport(&limits, Path::Network)?)
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX);
+        let mut loopback = network.clone();
+        loopback.transport_config(transport(&limits, Path::Loopback)?);
+        let server = Configs {
+            loopback: Arc::new(loopback),
+            network: Arc::new(network.clone()),
+        };
         let failed = |error: std::io::Error| TransportError::Setup(format!("{listen}: {error}"));
-        let socket = std::net::UdpSocket::bind(listen).map_err(failed)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let quic = quinn::Endpoint::new(lasting(&wallet), Some(config), socket, runtime)
-            .map_err(failed)?;
-        Self::with_client(quic, wallet, limits)
+        let quic = bind(lasting(&wallet), Some(network), listen).map_err(failed)?;
+        Self::with_client(quic, Some(server), wallet, limits)
     }
 
     /// An endpoint that only dials.
@@ -54,23 +89,27 @@ impl Endpoint {
     /// [`TransportError::Setup`]. Needs a tokio runtime.
     pub fn client(wallet: Wallet, limits: Limits) -> Result<Self, TransportError> {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let quic = quinn::Endpoint::client(any)
+        let quic = bind(EndpointConfig::default(), None, any)
             .map_err(|error| TransportError::Setup(error.to_string()))?;
-        Self::with_client(quic, wallet, limits)
+        Self::with_client(quic, None, wallet, limits)
     }
 
     fn with_client(
-        mut quic: quinn::Endpoint,
+        quic: quinn::Endpoint,
+        server: Option<Configs<Arc<quinn::ServerConfig>>>,
         wallet: Wallet,
         limits: Limits,
     ) -> Result<Self, TransportError> {
-        let mut config = tls::client_config()?;
-        config.transport_config(transport(&limits)?);
-        quic.set_default_client_config(config);
+        let mut network = tls::client_config()?;
+        network.transport_config(transport(&limits, Path::Network)?);
+        let mut loopback = network.clone();
+        loopback.transport_config(transport(&limits, Path::Loopback)?);
         Ok(Self {
             quic,
             wallet: Arc::new(wallet),
             limits: Arc::new(limits),
+            client: Configs { loopback, network },
+            server,
         })
     }
 
@@ -101,7 +140,7 @@ impl Endpoint {
     ) -> Result<Connection, TransportError> {
         let connecting = self
             .quic
-            .connect(to, tls::SERVER_NAME)
+            .connect_with(self.client.towards(to).clone(), to, tls::SERVER_NAME)
             .map_err(|error| TransportError::Setup(error.to_string()))?;
         let quic = tokio::time::timeout(self.limits.handshake_timeout, connecting)
             .await
@@ -192,9 +231,18 @@ impl Incoming {
     /// # Errors
     /// As [`Endpoint::connect`].
     pub async fn handshake(self) -> Result<Connection, TransportError> {
-        let Endpoint { wallet, limits, .. } = self.endpoint;
+        let Endpoint {
+            wallet,
+            limits,
+            server,
+            ..
+        } = self.endpoint;
+        let config = server.map(|server| server.towards(self.incoming.remote_address()).clone());
         let handshake = async {
-            let quic = self.incoming.await?;
+            let quic = match config {
+                Some(config) => self.incoming.accept_with(config)?.await?,
+                None => self.incoming.await?,
+            };
             let proven = prove_as_server(&quic, &wallet, &limits).await?;
             Ok(Connection::new(
                 quic,
@@ -219,6 +267,34 @@ const INCOMING_MAX: usize = 1_024;
 
 /// Bytes kept for each of them, at most: a TLS client's first flight fits many times.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
+
+/// Largest UDP payload that is tried on networks: an Ethernet frame of 9,000 bytes, less the
+/// headers of IPv6 and UDP. What a path does not carry is lost on the first hop, and found out by
+/// a few lost probes (RFC 8899).
+const JUMBO_BYTES: u16 = 9_000 - 40 - 8;
+
+/// Largest UDP payload that is tried within this machine: the kernel takes two at a time, and a
+/// connection keeps a buffer for one of them while it is idle.
+const LOOPBACK_BYTES: u16 = DATAGRAM_BYTES_MAX / 2;
+
+/// Bytes in flight within this machine at first. Probes for the size of datagrams count, and what
+/// does not fit beside one waits until it is acknowledged: even the word that a connection closes.
+const LOOPBACK_WINDOW_BYTES: u64 = 1 << 20;
+
+const _: () = assert!(LOOPBACK_WINDOW_BYTES > 4 * LOOPBACK_BYTES as u64);
+
+/// An endpoint on a socket of its own, which takes datagrams of any size.
+fn bind(
+    mut config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+    listen: SocketAddr,
+) -> std::io::Result<quinn::Endpoint> {
+    config
+        .max_udp_payload_size(DATAGRAM_BYTES_MAX)
+        .map_err(std::io::Error::other)?;
+    let socket = socket::wrap(std::net::UdpSocket::bind(listen)?)?;
+    quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+}
 
 /// Keys that a restarted node has again: peers of the process before it are then told at once
 /// that their connections are gone (RFC 9000, 10.3), where they would wait for the idle timeout.
@@ -248,7 +324,7 @@ async fn resolve(to: &str) -> Result<SocketAddr, TransportError> {
         .ok_or_else(|| failed("it has no IPv4 address".into()))
 }
 
-fn transport(limits: &Limits) -> Result<Arc<TransportConfig>, TransportError> {
+fn transport(limits: &Limits, path: Path) -> Result<Arc<TransportConfig>, TransportError> {
     let idle = IdleTimeout::try_from(limits.idle_timeout)
         .map_err(|error| TransportError::Setup(error.to_string()))?;
     let mut config = TransportConfig::default();
@@ -267,5 +343,65 @@ fn transport(limits: &Limits) -> Result<Arc<TransportConfig>, TransportError> {
         .receive_window(VarInt::from_u32(limits.connection_window_bytes))
         .send_window(u64::from(limits.connection_window_bytes))
         .datagram_receive_buffer_size(None);
+    let mut discovery = MtuDiscoveryConfig::default();
+    match path {
+        Path::Loopback => {
+            discovery.upper_bound(LOOPBACK_BYTES);
+            let mut congestion = CubicConfig::default();
+            congestion.initial_window(LOOPBACK_WINDOW_BYTES);
+            config.congestion_controller_factory(Arc::new(congestion));
+        }
+        Path::Network => {
+            discovery.upper_bound(JUMBO_BYTES);
+        }
+    }
+    config.mtu_discovery_config(Some(discovery));
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_grow_on_loopback() {
+        let wallet = |byte| Wallet::from_bytes(&[byte; 32]).unwrap();
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Endpoint::server(wallet(1), loopback, Limits::default()).unwrap();
+        let client = Endpoint::client(wallet(2), Limits::default()).unwrap();
+        let to = server.local_addr().unwrap();
+        let accept = async { server.accept().await.unwrap().handshake().await };
+        let (dialled, accepted) = tokio::join!(client.connect(to, None), accept);
+        let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+        let (mut sender, _keep) = dialled.messages().unwrap();
+        let (_keep_too, mut receiver) = accepted.messages().unwrap();
+        // Discovery goes on while packets go to and fro; each message takes it further.
+        let grown = async {
+            while dialled.quic.stats().path.current_mtu < LOOPBACK_BYTES - 20 {
+                sender.send(&1u8).await.unwrap();
+                assert_eq!(receiver.recv::<u8>().await.unwrap(), Some(1));
+            }
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, grown).await.unwrap();
+    }
+
+    #[test]
+    fn the_way_is_known_by_the_address() {
+        let configs = Configs {
+            loopback: Path::Loopback,
+            network: Path::Network,
+        };
+        for (peer, loopback) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("10.0.0.1:1", false),
+            ("203.0.113.7:1", false),
+        ] {
+            let path = configs.towards(peer.parse().unwrap());
+            assert_eq!(matches!(path, Path::Loopback), loopback, "{peer}");
+        }
+    }
 }

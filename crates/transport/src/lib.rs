@@ -10,9 +10,10 @@ mod error;
 pub mod framing;
 mod handshake;
 mod limits;
+mod socket;
 mod tls;
 
-pub use self::blob::{BlobPolicy, BlobStore, Receipt};
+pub use self::blob::{BlobPolicy, BlobSink, BlobStore, Receipt};
 pub use self::connection::Connection;
 pub use self::endpoint::{Endpoint, Incoming};
 pub use self::error::TransportError;

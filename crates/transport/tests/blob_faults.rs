@@ -337,6 +337,46 @@ async fn a_push_that_ends_early_keeps_what_came() {
 }
 
 #[tokio::test]
+async fn garbage_after_a_resumed_beginning_is_discarded_with_it() {
+    let (server, there) = (server(Limits::default()), Folder::new());
+    let bytes = content(700_000);
+    let blob = BlobHash::of(&bytes);
+    let length = bytes.len() as u64;
+    let half = 300_000;
+    // The beginning is good, and the connection breaks.
+    let (raw, accepted) = raw_to_server(&server, 3).await;
+    let mut events = serve(&accepted, &there.store, true);
+    let (mut send, mut answers, _) = raw_push(&raw, &blob, length).await;
+    assert_eq!(offset(&mut answers).await, 0);
+    send.write_all(&bytes[..half]).await.unwrap();
+    send.finish().unwrap();
+    assert!(within(answers.read_to_end(100)).await.unwrap().is_empty());
+    // The rest is not what it should be.
+    let (mut send, mut answers, _) = raw_push(&raw, &blob, length).await;
+    assert_eq!(offset(&mut answers).await, half as u64);
+    send.write_all(&vec![0xA5; bytes.len() - half])
+        .await
+        .unwrap();
+    let mut status = [0];
+    within(answers.read_exact(&mut status)).await.unwrap();
+    assert_eq!(status[0], REFUSED);
+    assert!(reason(answers).await.contains("has the content of"));
+    assert!(!there.partial(&blob).exists() && !there.store.contains(&blob));
+    while let Ok(event) = events.try_recv() {
+        assert_eq!(event, Seen::Arriving, "nothing was written");
+    }
+    // Nothing is left of it: what is then sent is whole, and so is what the sink sees of it.
+    let here = Folder::new();
+    here.store.insert_bytes(&bytes).unwrap();
+    let (client, accepted) = within(join(&client(Limits::default()), &server)).await;
+    let _events = serve(&accepted, &there.store, true);
+    within(client.push_blob(&blob, &here.store, |_| {}))
+        .await
+        .unwrap();
+    assert!(there.store.read(&blob).unwrap() == bytes);
+}
+
+#[tokio::test]
 async fn an_offset_beyond_the_end_is_answered_by_nothing() {
     let (server, there) = (server(Limits::default()), Folder::new());
     let (raw, accepted) = raw_to_server(&server, 3).await;

@@ -160,8 +160,14 @@ async fn a_node_does_not_connect_to_its_own_address() {
     let dial = twin.connect(server.local_addr().unwrap(), None);
     let accept = async { server.accept().await.unwrap().handshake().await };
     let (dialled, accepted) = within(async { tokio::join!(dial, accept) }).await;
-    assert!(matches!(accepted, Err(TransportError::Identity(_))));
-    assert!(matches!(dialled, Err(TransportError::IdentityRefused(_))));
+    assert!(
+        matches!(accepted, Err(TransportError::Identity(_))),
+        "{accepted:?}"
+    );
+    assert!(
+        matches!(dialled, Err(TransportError::IdentityRefused(_))),
+        "{dialled:?}"
+    );
 }
 
 #[tokio::test]

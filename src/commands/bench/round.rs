@@ -5,31 +5,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use convoke_client::{Chain, DeployOptions, ProofCheck};
-use convoke_devnet::{Config, DEFAULT_CHAIN_ID, Devnet};
-use convoke_models::{Parameters, TensorSpec};
-use convoke_node::{Link, LinkConfig, LinkEvent};
+use convoke_node::{Link, LinkEvent};
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Amount, BlobHash, Role, TaskId};
+use convoke_protocol::ids::{BlobHash, Role, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::payout::PayoutDomain;
-use convoke_protocol::task::{ProofMode, TaskSpec};
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_trainer::sketching::{self, Question};
-use convoke_transport::{BlobStore, Endpoint, Limits};
+use convoke_transport::BlobStore;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::loopback;
+use super::stage::{AGGREGATOR, Stage, tensor};
 use super::usage::Usage;
-use crate::commands::{chain, task};
 use crate::keys;
 use crate::output::Format;
 use crate::processes::Processes;
 
-/// Names the aggregator's process and its folder.
-const AGGREGATOR: &str = "aggregator";
 /// A round that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -57,6 +52,12 @@ struct Figures {
     seconds_per_round: f64,
     /// Checkpoints down and deltas up.
     bytes_per_round: u64,
+    /// What a bare TCP connection within this machine moves, measured in this run.
+    loopback_bytes_per_s: f64,
+    /// What the bytes of a round take at that rate: no round can be shorter.
+    loopback_seconds: f64,
+    /// A round's seconds in multiples of that.
+    times_loopback: f64,
     /// Of the aggregator, for each round.
     cpu_seconds: f64,
     /// Of the aggregator, over its whole life.
@@ -71,12 +72,16 @@ pub(crate) async fn run(args: &RoundArgs, format: Format) -> anyhow::Result<()> 
         format!(
             "{} parameters, {} trainers, {} rounds\n\
              {:.3} s a round, {:.1} MB moved in it ({rate:.0} MB/s)\n\
+             a bare TCP connection: {:.0} MB/s, {:.3} s for as much: a round takes {:.1} times that\n\
              aggregator: {:.3} s of processor a round, {:.1} MB resident at most",
             figures.parameters,
             figures.trainers,
             figures.rounds,
             figures.seconds_per_round,
             figures.bytes_per_round as f64 / 1e6,
+            figures.loopback_bytes_per_s / 1e6,
+            figures.loopback_seconds,
+            figures.times_loopback,
             figures.cpu_seconds,
             figures.peak_rss_bytes as f64 / 1e6,
         )
@@ -85,17 +90,24 @@ pub(crate) async fn run(args: &RoundArgs, format: Format) -> anyhow::Result<()> 
 
 async fn measure(args: &RoundArgs) -> anyhow::Result<Figures> {
     let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let bench = Bench::prepare(args, dir.path()).await?;
+    let stage = Stage::prepare(dir.path(), args.parameters, |spec| {
+        spec.rounds = args.rounds + 1;
+        spec.cohort.trainers_min = args.trainers;
+        spec.cohort.trainers_max = args.trainers.max(64);
+        spec.cohort.validators_min = 0;
+    })
+    .await?;
     let mut processes = Processes::new(dir.path().join("logs"))?;
-    let address = bench.start_aggregator(&mut processes, dir.path()).await?;
+    let address = stage.start_aggregator(&mut processes, dir.path()).await?;
     let process = processes
         .id(AGGREGATOR)
         .context("the aggregator has ended")?;
     let mut trainers = JoinSet::new();
     for number in 0..args.trainers {
-        trainers.spawn(bench.trainer(number, &address, dir.path())?.run());
+        let trainer = Trainer::new(&stage, args, number, &address, dir.path())?;
+        trainers.spawn(trainer.run());
     }
-    let mut observer = bench.link(keys::random()?, &address, Role::Observer)?;
+    let mut observer = stage.link(keys::random()?, &address, Role::Observer)?;
     let measured = async {
         settled(&mut observer).await?;
         let (begun, before) = (Instant::now(), Usage::of(process)?);
@@ -113,129 +125,24 @@ async fn measure(args: &RoundArgs) -> anyhow::Result<Figures> {
         }
         ended = processes.next_exit() => bail!("the {} left before the end", ended?),
     };
+    processes.stop().await;
+    let limit = tokio::task::spawn_blocking(loopback::bytes_per_second).await??;
     let rounds = f64::from(args.rounds);
+    let seconds_per_round = elapsed.as_secs_f64() / rounds;
+    let bytes_per_round = 2 * u64::from(args.trainers) * stage.checkpoint_bytes;
+    let loopback_seconds = bytes_per_round as f64 / limit;
     Ok(Figures {
         parameters: args.parameters,
         trainers: args.trainers,
         rounds: args.rounds,
-        seconds_per_round: elapsed.as_secs_f64() / rounds,
-        bytes_per_round: 2 * u64::from(args.trainers) * bench.checkpoint_bytes,
+        seconds_per_round,
+        bytes_per_round,
+        loopback_bytes_per_s: limit,
+        loopback_seconds,
+        times_loopback: seconds_per_round / loopback_seconds,
         cpu_seconds: (after.cpu_seconds - before.cpu_seconds) / rounds,
         peak_rss_bytes: after.peak_rss_bytes,
     })
-}
-
-/// A chain with a task on it whose model is one tensor.
-struct Bench {
-    task: TaskId,
-    domain: PayoutDomain,
-    aggregator: Wallet,
-    parameters: usize,
-    checkpoint_bytes: u64,
-    _devnet: Devnet,
-}
-
-impl Bench {
-    async fn prepare(args: &RoundArgs, dir: &Path) -> anyhow::Result<Self> {
-        let (creator, aggregator) = (keys::random()?, keys::random()?);
-        keys::store(&dir.join("aggregator.key"), &aggregator)?;
-        let coin = 10u128.pow(21).try_into().context("coin")?;
-        let funded = [&creator, &aggregator]
-            .map(|w| (w.address().0.into(), coin))
-            .to_vec();
-        let listen = "127.0.0.1:0".parse().context("loopback")?;
-        let config = Config {
-            listen,
-            journal: None,
-            chain_id: DEFAULT_CHAIN_ID,
-            funded,
-        };
-        let devnet = Devnet::start(config).await?;
-        let supply = Amount(10u128.pow(24));
-        let options = DeployOptions {
-            proofs: ProofCheck::Unchecked,
-            ..DeployOptions::new(supply)
-        };
-        let book = chain::deploy(&devnet.url(), &creator, options).await?;
-        book.save(&dir.join("chain.toml"))?;
-        let chain = Chain::connect(&book, Some(&creator)).await?;
-
-        let checkpoint = tensor(vec![0.0; args.parameters])?;
-        std::fs::write(dir.join("initial.safetensors"), &checkpoint).context("cannot write")?;
-        let mut spec = TaskSpec::parse("name = \"bench\"\n[model]\nkind = \"mlp\"\n")?;
-        spec.initial = Some(BlobHash::of(&checkpoint));
-        spec.rounds = args.rounds + 1;
-        spec.reward.pool = Amount(1_000_000_000);
-        spec.reward.proof = ProofMode::OnSubmission;
-        spec.reward.dispute_window_s = 0;
-        spec.cohort.trainers_min = args.trainers;
-        spec.cohort.trainers_max = args.trainers.max(64);
-        spec.cohort.validators_min = 0;
-        let task = task::create(&chain, &spec, aggregator.address()).await?;
-        Ok(Self {
-            task,
-            domain: chain.domain(),
-            aggregator,
-            parameters: args.parameters,
-            checkpoint_bytes: checkpoint.len() as u64,
-            _devnet: devnet,
-        })
-    }
-
-    async fn start_aggregator(
-        &self,
-        processes: &mut Processes,
-        dir: &Path,
-    ) -> anyhow::Result<String> {
-        let file = |name: &str| dir.join(name).into_os_string();
-        let line = [
-            "aggregator".into(),
-            "--listen".into(),
-            "127.0.0.1:0".into(),
-            "--task".into(),
-            self.task.to_string().into(),
-            "--initial".into(),
-            file("initial.safetensors"),
-            "--key".into(),
-            file("aggregator.key"),
-            "--chain".into(),
-            file("chain.toml"),
-            "--dir".into(),
-            file(AGGREGATOR),
-        ];
-        processes.start_listening(AGGREGATOR, line.into()).await
-    }
-
-    fn link(&self, wallet: Wallet, address: &str, role: Role) -> anyhow::Result<Link> {
-        let endpoint = Endpoint::client(wallet, Limits::default())?;
-        let config = LinkConfig {
-            aggregator: address.to_owned(),
-            expected: self.aggregator.address(),
-            task: self.task,
-            role,
-        };
-        Ok(Link::open(endpoint, config))
-    }
-
-    /// A trainer with a delta that is mostly everybody's and partly its own.
-    fn trainer(&self, number: u32, address: &str, dir: &Path) -> anyhow::Result<Trainer> {
-        let wallet = keys::random()?;
-        let mut own = ChaCha8Rng::seed_from_u64(u64::from(number) + 1);
-        let mut common = ChaCha8Rng::seed_from_u64(0);
-        let mut value = || common.random_range(-1.0f32..1.0) + own.random_range(-0.5..0.5);
-        let delta = tensor((0..self.parameters).map(|_| value()).collect())?;
-        let blobs = BlobStore::open(&dir.join(format!("trainer-{number}")))?;
-        Ok(Trainer {
-            task: self.task,
-            domain: self.domain,
-            link: self.link(wallet.clone(), address, Role::Trainer)?,
-            delta: blobs.insert_bytes(&delta)?,
-            delta_bytes: delta.len() as u64,
-            blobs,
-            wallet,
-            update: None,
-        })
-    }
 }
 
 /// Does everything that a trainer does, but train.
@@ -252,6 +159,32 @@ struct Trainer {
 }
 
 impl Trainer {
+    /// One with a delta that is mostly everybody's and partly its own.
+    fn new(
+        stage: &Stage,
+        args: &RoundArgs,
+        number: u32,
+        address: &str,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let wallet = keys::random()?;
+        let mut own = ChaCha8Rng::seed_from_u64(u64::from(number) + 1);
+        let mut common = ChaCha8Rng::seed_from_u64(0);
+        let mut value = || common.random_range(-1.0f32..1.0) + own.random_range(-0.5..0.5);
+        let delta = tensor((0..args.parameters).map(|_| value()).collect())?;
+        let blobs = BlobStore::open(&dir.join(format!("trainer-{number}")))?;
+        Ok(Self {
+            task: stage.task,
+            domain: stage.domain,
+            link: stage.link(wallet.clone(), address, Role::Trainer)?,
+            delta: blobs.insert_bytes(&delta)?,
+            delta_bytes: delta.len() as u64,
+            blobs,
+            wallet,
+            update: None,
+        })
+    }
+
     async fn run(mut self) -> anyhow::Result<()> {
         let handle = self.link.handle();
         loop {
@@ -327,13 +260,4 @@ async fn settled(observer: &mut Link) -> anyhow::Result<()> {
             _ => {}
         }
     }
-}
-
-/// A safetensors file with one tensor.
-fn tensor(values: Vec<f32>) -> anyhow::Result<Vec<u8>> {
-    let layout = vec![TensorSpec {
-        name: "w".into(),
-        shape: vec![values.len()],
-    }];
-    Ok(Parameters::new(layout, values)?.to_safetensors())
 }

@@ -4,6 +4,7 @@ use convoke_protocol::ids::BlobHash;
 use tokio::task::spawn_blocking;
 
 use super::header::{self, Request};
+use super::partial::Partial;
 use super::receive::{died, receive};
 use super::store::BlobStore;
 use super::{BlobProgress, in_time};
@@ -33,11 +34,11 @@ impl Connection {
         }
         let begun = {
             let store = store.clone();
-            spawn_blocking(move || store.begin(blob))
+            spawn_blocking(move || Partial::begin(&store, blob, u64::MAX, ()))
                 .await
                 .map_err(|error| died(blob, &error))??
         };
-        let Some(mut partial) = begun else {
+        let Some(partial) = begun else {
             let reason = "it is arriving here already".into();
             return Err(TransportError::BlobRefused { blob, reason });
         };
@@ -58,7 +59,7 @@ impl Connection {
         }
         if length < offset {
             // What we have is no part of it.
-            partial.reset()?;
+            partial.discard()?;
             return Err(TransportError::Truncated);
         }
         receive(partial, length, &mut stream, stall, progress).await

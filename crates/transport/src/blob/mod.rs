@@ -10,8 +10,10 @@
 //! discards what does not have the name that it was sent under. What broke off stays as a
 //! partial file, and goes on from its length.
 
+mod chunks;
 mod fetch;
 mod header;
+mod partial;
 mod push;
 mod receive;
 mod send;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use convoke_protocol::ids::BlobHash;
 
 pub use self::header::Receipt;
+pub use self::partial::BlobSink;
 pub use self::serve::BlobPolicy;
 pub use self::store::BlobStore;
 use crate::error::TransportError;

@@ -4,22 +4,24 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use convoke_protocol::ids::BlobHash;
 use quinn::RecvStream;
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::store::Partial;
+use super::partial::{BlobSink, Partial};
 use super::{BlobProgress, CHUNK_BYTES};
 use crate::error::TransportError;
 
-/// Receives what is missing of a blob of `length` bytes, verifies it, and makes it whole.
-pub(super) async fn receive(
-    partial: Partial,
+/// Receives what is missing of a blob of `length` bytes, verifies it, and makes it whole. Gives
+/// the sink, which has seen all of it.
+pub(super) async fn receive<S: BlobSink>(
+    partial: Partial<S>,
     length: u64,
     stream: &mut RecvStream,
     stall: Duration,
     mut progress: impl FnMut(BlobProgress),
-) -> Result<(), TransportError> {
+) -> Result<S, TransportError> {
     let blob = partial.blob();
     let mut done = partial.length();
     let mut writing = spawn_blocking(move || Ok(partial));
@@ -27,8 +29,8 @@ pub(super) async fn receive(
         let wanted = usize::try_from(length - done)
             .unwrap_or(CHUNK_BYTES)
             .min(CHUNK_BYTES);
-        let mut chunk = Vec::new();
-        let filled = fill(blob, stream, &mut chunk, wanted, stall, |bytes| {
+        let mut packets = Vec::new();
+        let filled = fill(blob, stream, &mut packets, wanted, stall, |bytes| {
             done += bytes;
             progress(BlobProgress { done, length });
         })
@@ -36,8 +38,8 @@ pub(super) async fn receive(
         // Also what came before an error is kept, to be resumed.
         let mut partial = writing.await.map_err(|error| died(blob, &error))??;
         writing = spawn_blocking(move || {
-            partial.write(&chunk)?;
-            Ok::<Partial, TransportError>(partial)
+            partial.write(&packets)?;
+            Ok::<_, TransportError>(partial)
         });
         if let Err(error) = filled {
             // On disk, and the claim released, when the caller hears of it.
@@ -51,22 +53,23 @@ pub(super) async fn receive(
         .map_err(|error| died(blob, &error))?
 }
 
-/// Gathers `wanted` bytes in `chunk`; after an error it holds those that came before.
+/// Gathers packets of `wanted` bytes in all; after an error those that came before it.
 async fn fill(
     blob: BlobHash,
     stream: &mut RecvStream,
-    chunk: &mut Vec<u8>,
-    wanted: usize,
+    packets: &mut Vec<Bytes>,
+    mut wanted: usize,
     stall: Duration,
     mut arrived: impl FnMut(u64),
 ) -> Result<(), TransportError> {
-    while chunk.len() < wanted {
-        let next = tokio::time::timeout(stall, stream.read_chunk(wanted - chunk.len(), true))
+    while wanted > 0 {
+        let next = tokio::time::timeout(stall, stream.read_chunk(wanted, true))
             .await
             .map_err(|_| TransportError::BlobStalled(blob))??
             .ok_or(TransportError::Truncated)?;
-        chunk.extend_from_slice(&next.bytes);
+        wanted -= next.bytes.len();
         arrived(next.bytes.len() as u64);
+        packets.push(next.bytes);
     }
     Ok(())
 }

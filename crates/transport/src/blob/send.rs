@@ -1,16 +1,12 @@
 //! From the store into a stream. The next chunk is read on a thread while one is sent; no thread
 //! waits for the network, so slow peers, however many, take none away from the others.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 
 use bytes::Bytes;
 use convoke_protocol::ids::BlobHash;
 use quinn::SendStream;
-use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::receive::died;
 use super::store::BlobStore;
 use super::{BlobProgress, CHUNK_BYTES};
 use crate::error::TransportError;
@@ -27,46 +23,48 @@ pub(super) async fn send(
     if offset >= length {
         return Ok(());
     }
-    let path = store.path(&blob);
-    let opened = path.clone();
-    let mut reading = read(length - offset, move || {
-        let mut file = File::open(&opened)?;
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(file)
-    });
-    let mut done = offset;
-    while done < length {
-        let (file, mut chunk) = reading
-            .await
-            .map_err(|error| died(blob, &error))?
-            .map_err(TransportError::disk(&path))?;
-        let left = length - done - chunk.len() as u64;
-        reading = read(left, move || Ok(file));
-        while !chunk.is_empty() {
-            // Any byte counts: only a peer that takes none at all has stalled.
-            let written =
-                tokio::time::timeout(stall, stream.write_chunks(std::slice::from_mut(&mut chunk)))
-                    .await
-                    .map_err(|_| TransportError::BlobStalled(blob))??;
-            done += written.bytes as u64;
+    let chunk_bytes = CHUNK_BYTES as u64;
+    let mut index = offset / chunk_bytes;
+    let mut done = index * chunk_bytes;
+    let mut chunk = store.chunk(blob, index, length).await?;
+    // Within the chunk, whose length is a usize.
+    let _ = chunk.split_to(chunk.len().min((offset - done) as usize));
+    done = offset;
+    loop {
+        index += 1;
+        let next = async {
+            match index * chunk_bytes < length {
+                true => store.chunk(blob, index, length).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let write = write(blob, stream, chunk, stall, |bytes| {
+            done += bytes;
             progress(BlobProgress { done, length });
+        });
+        let (written, next) = tokio::join!(write, next);
+        written?;
+        match next? {
+            Some(next) => chunk = next,
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
-/// Reads the next chunk, of the file's `left` bytes at most, on a thread.
-fn read(
-    left: u64,
-    file: impl FnOnce() -> io::Result<File> + Send + 'static,
-) -> JoinHandle<io::Result<(File, Bytes)>> {
-    spawn_blocking(move || {
-        let mut file = file()?;
-        let size = usize::try_from(left)
-            .unwrap_or(CHUNK_BYTES)
-            .min(CHUNK_BYTES);
-        let mut chunk = vec![0; size];
-        file.read_exact(&mut chunk)?;
-        Ok((file, chunk.into()))
-    })
+async fn write(
+    blob: BlobHash,
+    stream: &mut SendStream,
+    mut chunk: Bytes,
+    stall: Duration,
+    mut sent: impl FnMut(u64),
+) -> Result<(), TransportError> {
+    while !chunk.is_empty() {
+        // Any byte counts: only a peer that takes none at all has stalled.
+        let written =
+            tokio::time::timeout(stall, stream.write_chunks(std::slice::from_mut(&mut chunk)))
+                .await
+                .map_err(|_| TransportError::BlobStalled(blob))??;
+        sent(written.bytes as u64);
+    }
+    Ok(())
 }

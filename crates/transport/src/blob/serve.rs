@@ -9,14 +9,18 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::header::{REQUEST_BYTES, Receipt, Request, grant, refuse};
 use super::in_time;
+use super::partial::{BlobSink, Partial};
 use super::receive::{died, receive};
 use super::send::send;
-use super::store::{BlobStore, Partial};
+use super::store::BlobStore;
 use crate::connection::Connection;
 use crate::error::{TransportError, close};
 
 /// Who may read and write what. Called on the connection's tasks: answer at once.
 pub trait BlobPolicy: Send + Sync + 'static {
+    /// Looks at the bytes of a pushed blob while they arrive.
+    type Sink: BlobSink;
+
     /// Whether `peer` may fetch `blob`. What may not be read looks like what is not there.
     fn may_read(&self, peer: Address, blob: &BlobHash) -> bool;
 
@@ -29,8 +33,12 @@ pub trait BlobPolicy: Send + Sync + 'static {
     /// Some bytes of a pushed blob have come.
     fn arriving(&self, peer: Address, blob: &BlobHash);
 
-    /// A pushed blob is whole, verified and durable; also if it was here before.
-    fn written(&self, peer: Address, blob: &BlobHash, length: u64);
+    /// What is to look at a blob that `peer` begins, or goes on, to push.
+    fn sink(&self, peer: Address, blob: &BlobHash, length: u64) -> Self::Sink;
+
+    /// A pushed blob is whole, verified and durable. The sink has seen all of its bytes; there is
+    /// none if the blob was here before.
+    fn written(&self, peer: Address, blob: &BlobHash, length: u64, sink: Option<Self::Sink>);
 }
 
 impl Connection {
@@ -134,7 +142,7 @@ impl<P: BlobPolicy> Server<P> {
         match self.store.len(&blob) {
             Some(here) if here == length => {
                 in_time(blob, stall, grant(answers, &length.to_le_bytes())).await?;
-                return self.acknowledge(blob, length, answers).await;
+                return self.acknowledge(blob, length, None, answers).await;
             }
             Some(here) => return refuse(answers, &format!("it has {here} bytes")).await,
             None => {}
@@ -146,7 +154,7 @@ impl<P: BlobPolicy> Server<P> {
         in_time(blob, stall, grant(answers, &partial.length().to_le_bytes())).await?;
         let progress = |_| self.policy.arriving(peer, &blob);
         match receive(partial, length, stream, stall, progress).await {
-            Ok(()) => self.acknowledge(blob, length, answers).await,
+            Ok(sink) => self.acknowledge(blob, length, Some(sink), answers).await,
             Err(error @ TransportError::BlobContent { .. }) => {
                 refuse(answers, &error.to_string()).await
             }
@@ -155,16 +163,14 @@ impl<P: BlobPolicy> Server<P> {
     }
 
     /// Begins or resumes a blob of `length` bytes; `None` if it is arriving already.
-    async fn begin(&self, blob: BlobHash, length: u64) -> Result<Option<Partial>, TransportError> {
+    async fn begin(
+        &self,
+        blob: BlobHash,
+        length: u64,
+    ) -> Result<Option<Partial<P::Sink>>, TransportError> {
         let store = self.store.clone();
-        let begin = move || {
-            let mut begun = store.begin(blob)?;
-            if let Some(partial) = begun.as_mut().filter(|partial| partial.length() > length) {
-                partial.reset()?;
-            }
-            Ok(begun)
-        };
-        spawn_blocking(begin)
+        let sink = self.policy.sink(self.connection.peer(), &blob, length);
+        spawn_blocking(move || Partial::begin(&store, blob, length, sink))
             .await
             .map_err(|error| died(blob, &error))?
     }
@@ -173,11 +179,12 @@ impl<P: BlobPolicy> Server<P> {
         &self,
         blob: BlobHash,
         length: u64,
+        sink: Option<P::Sink>,
         answers: &mut SendStream,
     ) -> Result<(), TransportError> {
         let peer = self.connection.peer();
         let receipt = Receipt::sign(blob, length, peer, &self.connection.wallet);
-        self.policy.written(peer, &blob, length);
+        self.policy.written(peer, &blob, length, sink);
         grant(answers, &receipt.signature.0).await?;
         let _ = answers.finish();
         Ok(())

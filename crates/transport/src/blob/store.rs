@@ -2,15 +2,17 @@
 //! stands in `partial/`, and becomes whole by an atomic rename once its content is verified.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use convoke_protocol::ids::BlobHash;
 use tokio::sync::Notify;
 
 use super::CHUNK_BYTES;
+use super::chunks::Chunks;
 use crate::error::TransportError;
 
 /// A folder of blobs; clones share it.
@@ -18,14 +20,22 @@ use crate::error::TransportError;
 pub struct BlobStore {
     dir: Arc<Path>,
     /// Blobs that are arriving now: one at a time may write each partial file.
-    arriving: Arc<Arriving>,
+    pub(super) arriving: Arc<Arriving>,
+    chunks: Arc<Chunks>,
 }
 
 /// Which blobs are arriving, and a call to those who wait for one when another has ended.
 #[derive(Debug, Default)]
-struct Arriving {
+pub(super) struct Arriving {
     blobs: Mutex<BTreeSet<BlobHash>>,
-    ended: Notify,
+    pub(super) ended: Notify,
+}
+
+impl Arriving {
+    pub(super) fn blobs(&self) -> MutexGuard<'_, BTreeSet<BlobHash>> {
+        // Nothing panics while it is locked.
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl BlobStore {
@@ -39,6 +49,7 @@ impl BlobStore {
         Ok(Self {
             dir: dir.into(),
             arriving: Arc::default(),
+            chunks: Arc::default(),
         })
     }
 
@@ -131,7 +142,7 @@ impl BlobStore {
         Ok(())
     }
 
-    fn partial_path(&self, blob: &BlobHash) -> PathBuf {
+    pub(super) fn partial_path(&self, blob: &BlobHash) -> PathBuf {
         self.dir.join(PARTIAL).join(blob.to_file_name())
     }
 
@@ -151,7 +162,7 @@ impl BlobStore {
     }
 
     /// The rename is durable once the folder is.
-    fn sync_dir(&self) -> io::Result<()> {
+    pub(super) fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
 
@@ -160,143 +171,23 @@ impl BlobStore {
     pub(super) async fn idle(&self, blob: &BlobHash) {
         loop {
             let ended = self.arriving.ended.notified();
-            let busy = self
-                .arriving
-                .blobs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(blob);
-            if !busy {
+            if !self.arriving.blobs().contains(blob) {
                 return;
             }
             ended.await;
         }
     }
 
-    /// Begins or resumes the reception of a blob; `None` if it is arriving already.
-    pub(super) fn begin(&self, blob: BlobHash) -> Result<Option<Partial>, TransportError> {
-        let Some(claim) = Claim::take(self, blob) else {
-            return Ok(None);
-        };
-        let path = self.partial_path(&blob);
-        let resume = || -> io::Result<(File, blake3::Hasher, u64)> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .append(true)
-                .create(true)
-                .open(&path)?;
-            // What is on disk is hashed again: it may be the torn end of a killed process.
-            let mut hasher = blake3::Hasher::new();
-            let length = io::copy(&mut file, &mut hasher)?;
-            Ok((file, hasher, length))
-        };
-        let (file, hasher, length) = resume().map_err(TransportError::disk(&path))?;
-        Ok(Some(Partial {
-            store: self.clone(),
-            path,
-            file,
-            hasher,
-            length,
-            claim,
-        }))
-    }
-}
-
-/// A blob that is arriving.
-#[derive(Debug)]
-pub(super) struct Partial {
-    store: BlobStore,
-    path: PathBuf,
-    file: File,
-    hasher: blake3::Hasher,
-    length: u64,
-    claim: Claim,
-}
-
-impl Partial {
-    /// Which blob it will be.
-    pub(super) fn blob(&self) -> BlobHash {
-        self.claim.blob
-    }
-
-    /// Bytes that are there.
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Starts over.
-    pub(super) fn reset(&mut self) -> Result<(), TransportError> {
-        self.file
-            .set_len(0)
-            .map_err(TransportError::disk(&self.path))?;
-        self.hasher = blake3::Hasher::new();
-        self.length = 0;
-        Ok(())
-    }
-
-    /// Appends the next bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        self.file
-            .write_all(bytes)
-            .map_err(TransportError::disk(&self.path))
-    }
-
-    /// Makes the blob whole, durably, if its content has its name; else discards it.
-    pub(super) fn finish(self) -> Result<(), TransportError> {
-        let expected = self.claim.blob;
-        let got = BlobHash(*self.hasher.finalize().as_bytes());
-        if got != expected {
-            fs::remove_file(&self.path).map_err(TransportError::disk(&self.path))?;
-            return Err(TransportError::BlobContent { expected, got });
-        }
-        let keep = || -> io::Result<()> {
-            self.file.sync_all()?;
-            fs::rename(&self.path, self.store.path(&expected))?;
-            self.store.sync_dir()
-        };
-        keep().map_err(TransportError::disk(&self.path))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Requests that the peer refused leave nothing behind.
-        if self.length == 0 {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The right to write one partial file.
-#[derive(Debug)]
-struct Claim {
-    arriving: Arc<Arriving>,
-    blob: BlobHash,
-}
-
-impl Claim {
-    fn take(store: &BlobStore, blob: BlobHash) -> Option<Self> {
-        let arriving = store.arriving.clone();
-        let fresh = arriving
-            .blobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(blob);
-        // Lazily: a claim that is made and dropped would release the other one.
-        fresh.then(|| Self { arriving, blob })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.arriving
-            .blobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.blob);
-        self.arriving.ended.notify_waiters();
+    /// Chunk number `index` of a whole blob of `length` bytes, shared by all who send it now.
+    pub(super) async fn chunk(
+        &self,
+        blob: BlobHash,
+        index: u64,
+        length: u64,
+    ) -> Result<Bytes, TransportError> {
+        self.chunks
+            .read(blob, index, length, self.path(&blob))
+            .await
     }
 }
 
@@ -329,58 +220,5 @@ mod tests {
             store.read(&blob),
             Err(TransportError::BlobMissing(_))
         ));
-    }
-
-    #[test]
-    fn a_partial_blob_goes_on_where_it_broke_off_and_has_one_writer() {
-        let (_dir, store) = store();
-        let blob = BlobHash::of(b"hello world");
-        let mut first = store.begin(blob).unwrap().unwrap();
-        first.write(b"hello").unwrap();
-        for _ in 0..2 {
-            assert!(store.begin(blob).unwrap().is_none());
-        }
-        drop(first);
-        let mut second = store.begin(blob).unwrap().unwrap();
-        assert_eq!(second.length(), 5);
-        second.write(b" world").unwrap();
-        second.finish().unwrap();
-        assert_eq!(store.read(&blob).unwrap(), b"hello world");
-    }
-
-    #[test]
-    fn removing_a_blob_removes_what_has_come_of_it() {
-        let (dir, store) = store();
-        let blob = BlobHash::of(b"hello world");
-        store.begin(blob).unwrap().unwrap().write(b"hello").unwrap();
-        store.remove(&blob).unwrap();
-        assert_eq!(store.begin(blob).unwrap().unwrap().length(), 0);
-        let left = fs::read_dir(dir.path().join(PARTIAL)).unwrap().count();
-        assert_eq!(left, 0, "an empty partial file stays behind");
-    }
-
-    #[test]
-    fn a_blob_removed_while_it_arrives_does_not_become_whole() {
-        let (_dir, store) = store();
-        let blob = BlobHash::of(b"hello");
-        let mut partial = store.begin(blob).unwrap().unwrap();
-        partial.write(b"hello").unwrap();
-        store.remove(&blob).unwrap();
-        assert!(partial.finish().is_err());
-        assert!(!store.contains(&blob));
-    }
-
-    #[test]
-    fn wrong_content_is_discarded() {
-        let (_dir, store) = store();
-        let blob = BlobHash::of(b"right");
-        let mut partial = store.begin(blob).unwrap().unwrap();
-        partial.write(b"wrong").unwrap();
-        assert!(matches!(
-            partial.finish(),
-            Err(TransportError::BlobContent { .. })
-        ));
-        assert!(!store.contains(&blob));
-        assert_eq!(store.begin(blob).unwrap().unwrap().length(), 0);
     }
 }

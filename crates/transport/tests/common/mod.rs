@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use convoke_protocol::identity::{Wallet, keccak};
 use convoke_protocol::ids::{Address, BlobHash, Digest};
-use convoke_transport::{ALPN, BlobPolicy, BlobStore, Connection, Endpoint, Limits};
+use convoke_transport::{ALPN, BlobPolicy, BlobSink, BlobStore, Connection, Endpoint, Limits};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{RecvStream, SendStream};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -112,6 +112,12 @@ pub(crate) struct Policy {
 }
 
 impl BlobPolicy for Policy {
+    type Sink = Hashing;
+
+    fn sink(&self, _peer: Address, _blob: &BlobHash, _length: u64) -> Hashing {
+        Hashing::default()
+    }
+
     fn may_read(&self, _peer: Address, _blob: &BlobHash) -> bool {
         self.allow
     }
@@ -128,8 +134,22 @@ impl BlobPolicy for Policy {
         let _ = self.seen.send(Seen::Arriving);
     }
 
-    fn written(&self, peer: Address, blob: &BlobHash, length: u64) {
+    fn written(&self, peer: Address, blob: &BlobHash, length: u64, sink: Option<Hashing>) {
+        // What is written is what the sink has seen, each byte once and in order.
+        if let Some(Hashing(hasher)) = sink {
+            assert_eq!(hasher.finalize().as_bytes(), &blob.0);
+        }
         let _ = self.seen.send(Seen::Written(peer, *blob, length));
+    }
+}
+
+/// Hashes again what it is fed.
+#[derive(Default)]
+pub(crate) struct Hashing(blake3::Hasher);
+
+impl BlobSink for Hashing {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
 }
 
