@@ -1,8 +1,8 @@
 //! One step of the model: base and kept deltas in, new checkpoint out, chunk by chunk.
 //!
-//! Deltas are read once or twice: once to find out what the rule must know of them ([`survey`]), if
-//! it must know anything, and once to combine them ([`mixer`]). Chunks are computed in parallel,
-//! while those before them are hashed and written in their order ([`stream`]). No sum that a rule
+//! Deltas are read once or twice: once to find out what the rule must know of them (`survey`), if it
+//! must know anything, and once to combine them ([`Mixer`]). Chunks are computed in parallel,
+//! while those before them are hashed and written in their order (`stream`). No sum that a rule
 //! goes by depends on the number of threads.
 
 pub mod history;

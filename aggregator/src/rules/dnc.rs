@@ -62,6 +62,8 @@ fn outliers(cohort: &Cohort<'_>, half: &Geometry) -> Vec<usize> {
             .then_with(|| trainer(*a).cmp(&trainer(*b)))
     });
     ranked.truncate(cohort.attackers());
+    // Where all are alike nobody sticks out.
+    ranked.retain(|index| direction[*index] != 0.0);
     ranked
 }
 
