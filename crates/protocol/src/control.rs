@@ -66,7 +66,6 @@ impl ControlStep {
 
     /// c⁺ as a function of c, x and x⁺, value by value. One rounding, at the end: the same bits
     /// everywhere.
-    #[must_use]
     pub fn map(&self, spec: &TaskSpec) -> impl Fn(f32, f32, f32) -> f32 + use<> {
         let share = f64::from(self.kept) / f64::from(self.cohort.max(1));
         let client_lr = spec.training.client_lr_of(self.round);
