@@ -87,6 +87,8 @@ pub enum NodeMessage {
 }
 
 /// From the aggregator to a node.
+// They are read and written one by one.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AggregatorMessage {
     /// The node takes part.
