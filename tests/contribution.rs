@@ -10,7 +10,7 @@ use convoke_protocol::task::ScoreMethod;
 use self::common::{World, spec, trainer};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_free_rider_is_paid_less_than_the_honest_by_shapley_value() {
+async fn shapley_values_pay_the_honest_and_no_free_rider() {
     let mut task = spec(4, 1, 1);
     task.contribution.method = ScoreMethod::GtgShapley;
     task.contribution.evaluations_max = 12;
@@ -21,6 +21,9 @@ async fn a_free_rider_is_paid_less_than_the_honest_by_shapley_value() {
     let _free_rider = world.trainer(3, &["--persona", "free_rider"]);
     let _validator = world.validator(0);
     watcher.until_finished().await;
+    // Its pay is little by any method; that it was this one, the validator says.
+    let log = std::fs::read_to_string(world.log("validator-0")).unwrap();
+    assert!(log.contains("updates valued round=1 evaluations="), "{log}");
     let report = &watcher.reports[0];
     let factor = |index: u8| {
         let address = trainer(index).address();

@@ -122,6 +122,7 @@ impl Work {
             permutations,
         }) = scored.effort
         {
+            tracing::info!(round = round.0, evaluations, permutations, "updates valued");
             listener(ValidatorEvent::Valued {
                 round,
                 evaluations,
