@@ -49,7 +49,7 @@ impl AggregationRule for Flame {
                 shares,
                 noise: Norm::of(cohort.settings.noise_factor * cohort.clip_norm()),
             },
-            select => select,
+            select @ Combination::Select { .. } => select,
         }
     }
 }
