@@ -321,6 +321,7 @@ mod tests {
             base: BlobHash([1; 32]),
             checkpoint: BlobHash([2; 32]),
             state: None,
+            broadcast: None,
             record: None,
             base_loss_micros: 3,
             base_accuracy_ppm: 4,

@@ -395,6 +395,7 @@ pub(crate) mod tests {
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
             state: None,
+            broadcast: None,
             record: None,
             base_loss_micros: 700_000,
             base_accuracy_ppm: 750_000,

@@ -194,6 +194,7 @@ mod tests {
             base: base(round),
             checkpoint: base(round + 1),
             state: None,
+            broadcast: None,
             record: None,
             base_loss_micros: 0,
             base_accuracy_ppm: 0,

@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use convoke_client::AddressBook;
 use convoke_models::{Dataset, DeviceChoice, ModelError, Part, Trained, limit_threads};
 use convoke_node::claims::claim_pay;
-use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
+use convoke_node::{Link, LinkConfig, LinkEvent, Patches, StateDir, TaskContext};
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order, RoundReport};
-use convoke_protocol::refusal::Refusal;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::TrainerError;
+pub use crate::event::{Listener, TrainerEvent};
 use crate::feedback;
 use crate::packing::Packing;
 use crate::record::Record;
@@ -71,71 +71,6 @@ pub enum Ended {
     Stopped,
 }
 
-/// What happens, for whoever shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TrainerEvent {
-    /// The aggregator has proven its address and welcomed us.
-    Connected {
-        /// The aggregator.
-        aggregator: Address,
-    },
-    /// The connection broke; it is dialled again.
-    Disconnected {
-        /// Why.
-        reason: String,
-    },
-    /// Our work is wanted.
-    RoundOpened {
-        /// The round.
-        round: RoundId,
-        /// Where it starts.
-        base: BlobHash,
-    },
-    /// One optimizer step is done.
-    Training {
-        /// The round.
-        round: RoundId,
-        /// Steps done.
-        step: u32,
-        /// Steps in all.
-        steps: u32,
-        /// Loss of this step's batch.
-        loss: f32,
-    },
-    /// The signed update is on its way.
-    Sent {
-        /// The round.
-        round: RoundId,
-    },
-    /// The aggregator has the delta, and it is sound.
-    Stored {
-        /// The round.
-        round: RoundId,
-    },
-    /// The update is refused.
-    Refused {
-        /// The round.
-        round: RoundId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// The contract holds the round's result.
-    Settled {
-        /// The round.
-        round: RoundId,
-    },
-    /// Pay was claimed.
-    Claimed {
-        /// What was paid at once.
-        amount: Amount,
-    },
-    /// The task is over.
-    Finished,
-}
-
-/// Hears of events.
-pub type Listener = Arc<dyn Fn(TrainerEvent) + Send + Sync>;
-
 /// Takes part in a task until it ends or `shutdown` is cancelled.
 ///
 /// # Errors
@@ -167,6 +102,7 @@ struct Trainer {
     state: StateDir,
     bench: Arc<Workbench>,
     packing: Packing,
+    patches: Patches,
     conduct: Option<Box<dyn Conduct>>,
     listener: Listener,
     claim: bool,
@@ -230,6 +166,7 @@ impl Trainer {
             state,
             bench,
             packing,
+            patches: Patches::default(),
             conduct,
             listener,
             claim: config.claim,
@@ -326,7 +263,8 @@ impl Trainer {
     }
 
     /// What became of our update decides which residual the next one takes up.
-    fn learn(&self, report: &RoundReport) -> Result<(), TrainerError> {
+    fn learn(&mut self, report: &RoundReport) -> Result<(), TrainerError> {
+        self.patches.learn(report);
         Ok(feedback::settle(
             &self.state,
             self.wallet.address(),
@@ -357,6 +295,8 @@ impl Trainer {
         let work = Work {
             round,
             base,
+            patch: self.patches.of(&base),
+            packing: self.packing,
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
             handle: self.link.handle(),

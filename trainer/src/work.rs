@@ -6,25 +6,27 @@ use std::time::Duration;
 
 use convoke_models::{StepReport, Trained};
 use convoke_node::link::LinkHandle;
+use convoke_node::{Patch, fetch_checkpoint};
 use convoke_protocol::ids::{BlobHash, RoundId};
 use convoke_protocol::message::NodeMessage;
-use convoke_transport::{BlobStore, TransportError};
+use convoke_transport::BlobStore;
 use tokio::sync::mpsc;
 
 use crate::error::TrainerError;
+use crate::packing::Packing;
 use crate::service::{Listener, TrainerEvent};
 use crate::training::Workbench;
 
 /// The aggregator hears of progress no more often than this.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
-/// Largest checkpoint that is fetched, in bytes.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
-
 /// One round's work, apart from the conversation.
 pub(crate) struct Work {
     pub(crate) round: RoundId,
     pub(crate) base: BlobHash,
+    /// How to make the base of the one before, if that is known.
+    pub(crate) patch: Option<Patch>,
+    pub(crate) packing: Packing,
     pub(crate) blobs: BlobStore,
     pub(crate) bench: Arc<Workbench>,
     pub(crate) handle: LinkHandle,
@@ -34,16 +36,8 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) async fn perform(self) -> Result<Trained, TrainerError> {
-        if !self.blobs.contains(&self.base) {
-            let connection = self
-                .handle
-                .connection()
-                .await
-                .ok_or(TransportError::Closed)?;
-            connection
-                .fetch_blob(&self.base, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
-                .await?;
-        }
+        let (base, codec) = (&self.base, self.packing.checkpoint);
+        fetch_checkpoint(&self.handle, &self.blobs, base, self.patch, codec).await?;
         let checkpoint = self.blobs.read(&self.base)?;
         let (reports, mut heard) = mpsc::channel::<StepReport>(64);
         let (round, bench, stop) = (self.round, self.bench, self.stop);

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use convoke_client::{ResultSubmission, Stage};
+use convoke_compress::Codec;
 use convoke_proofs::error::ProofError;
 use convoke_proofs::public_data::RoundContext;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
-use convoke_protocol::message::Candidate;
-use convoke_protocol::record::{Dossier, RECORD_VERSION, RoundRecord, StepRecord};
+use convoke_protocol::message::{Broadcast, Candidate};
+use convoke_protocol::record::{BroadcastRecord, Dossier, RECORD_VERSION, RoundRecord, StepRecord};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Comparand, Event, Setup};
 use convoke_protocol::sketch::Norm;
@@ -22,6 +23,7 @@ use super::deltas::Deltas;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
 use crate::aggregate::{Step, Stepped, aggregate_step, state_of};
+use crate::broadcast;
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
 use crate::rules;
@@ -127,19 +129,32 @@ impl Jobs {
         self.compute(move || {
             let aggregation = &rounds.setup().spec.aggregation;
             let kept = with_paths(kept, &deltas)?;
+            let from = broadcast::exact_of(&blobs, &base)?;
             let step = Step {
-                base,
-                base_path: &blobs.path(&base),
+                base: from,
+                base_path: &blobs.path(&from),
                 kept: &kept,
                 rule: rules::by_name(&aggregation.rule)?,
                 optimizer: SgdMomentum::of(aggregation),
                 out_dir: blobs.dir(),
             };
             let Stepped {
-                checkpoint, state, ..
+                checkpoint: exact,
+                state,
+                ..
             } = aggregate_step(&step)?;
+            let codec = Codec::of_checkpoints(&rounds.setup().spec.compression);
+            let (checkpoint, broadcast) = match codec {
+                None => (exact, None),
+                Some(_) if kept.is_empty() => (base, None),
+                Some(codec) => broadcast::encode(codec, &blobs, base, exact)?,
+            };
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
-            Ok(Event::Aggregated { checkpoint, state })
+            Ok(Event::Aggregated {
+                checkpoint,
+                state,
+                broadcast,
+            })
         });
     }
 
@@ -152,8 +167,9 @@ impl Jobs {
             let of_rounds = rounds.clone();
             let proven = blocking(move || {
                 let setup = of_rounds.setup();
-                let before = state_of(blobs.dir(), &outcome.base)?;
-                let record = outcome.record(setup, before);
+                let exact = broadcast::exact_of(&blobs, &outcome.base)?;
+                let before = state_of(blobs.dir(), &exact)?;
+                let record = outcome.record(setup, exact, before);
                 let name = blobs.insert_bytes(&record.to_json().map_err(|error| {
                     AggregatorError::Job(format!("the record cannot be written: {error}"))
                 })?)?;
@@ -222,6 +238,7 @@ pub(super) struct Outcome {
     pub(super) base: BlobHash,
     pub(super) checkpoint: BlobHash,
     pub(super) state: Option<BlobHash>,
+    pub(super) broadcast: Option<Broadcast>,
     pub(super) dossier: Box<Dossier>,
     pub(super) payouts: Vec<(Address, Amount)>,
     pub(super) factors: Vec<u16>,
@@ -229,8 +246,17 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn record(self, setup: &Setup, state_before: Option<BlobHash>) -> RoundRecord {
+    /// `exact_before` is the exact model behind the base.
+    fn record(
+        self,
+        setup: &Setup,
+        exact_before: BlobHash,
+        state_before: Option<BlobHash>,
+    ) -> RoundRecord {
         let aggregation = &setup.spec.aggregation;
+        let broadcast = self
+            .broadcast
+            .map(|sent| BroadcastRecord { exact_before, sent });
         RoundRecord {
             version: RECORD_VERSION,
             domain: setup.domain,
@@ -246,6 +272,7 @@ impl Outcome {
                 state_before,
                 state_after: self.state,
             },
+            broadcast,
             dossier: *self.dossier,
             factors: self.factors,
             payouts: self.payouts,

@@ -451,6 +451,7 @@ impl Service {
                     base,
                     checkpoint,
                     state,
+                    broadcast,
                     dossier,
                     payouts,
                     factors,
@@ -460,6 +461,7 @@ impl Service {
                     base,
                     checkpoint,
                     state,
+                    broadcast,
                     dossier,
                     payouts,
                     factors,
@@ -490,10 +492,8 @@ impl Service {
 
     /// Deltas are needed in their round only; checkpoints stay.
     fn discard_deltas(&self) {
-        for blob in self.access.take_finished_deltas() {
-            if let Err(error) = self.jobs.deltas.remove(&blob) {
-                tracing::warn!(%error, "a delta could not be removed");
-            }
-        }
+        self.jobs
+            .deltas
+            .discard(&self.access.take_finished_deltas());
     }
 }

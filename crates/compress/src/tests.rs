@@ -132,7 +132,7 @@ fn files_streams_and_memory_agree_whatever_the_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let streamed = pool.unwrap().install(|| {
                 let mut out = Vec::new();
-                codec.encode_to(&values[..], &mut out).unwrap().unwrap();
+                codec.encode_to(&values[..], &mut out).unwrap();
                 out
             });
             assert!(streamed == bytes, "{codec:?}");

@@ -15,7 +15,8 @@ use convoke_protocol::factors::{ChainReveal, SignedReveal};
 use convoke_protocol::identity::{Signature, Wallet};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
 use convoke_protocol::message::{
-    AggregatorMessage, Candidate, Kept, NodeMessage, Notice, Order, PhaseName, RoundReport,
+    AggregatorMessage, Broadcast, Candidate, Kept, NodeMessage, Notice, Order, PhaseName,
+    RoundReport,
 };
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::refusal::Refusal;
@@ -124,6 +125,7 @@ fn report() -> RoundReport {
         base: BASE,
         checkpoint: DELTA,
         state: Some(BASE),
+        broadcast: None,
         record: None,
         base_loss_micros: 700_001,
         base_accuracy_ppm: 812_500,
@@ -505,6 +507,10 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::Aggregated {
                 checkpoint: DELTA,
                 state: Some(BASE),
+                broadcast: Some(Broadcast {
+                    patch: BASE,
+                    exact: DELTA,
+                }),
             },
         ),
         ("result_recorded", Event::ResultRecorded { record: BASE }),

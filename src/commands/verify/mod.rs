@@ -2,6 +2,7 @@
 
 mod accuse;
 mod blobs;
+mod broadcast;
 mod deltas;
 mod facts;
 mod record;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use convoke_client::{Chain, ChainError, ProofCircuits};
+use convoke_compress::Codec;
 use convoke_proofs::keys::Keys;
 use convoke_proofs::settle::verify_round;
 use convoke_proofs::size::Size;
@@ -261,22 +263,26 @@ async fn step_checks(
     blobs: &Blobs,
 ) -> anyhow::Result<Vec<Check>> {
     let mut paths = std::collections::BTreeMap::new();
-    for blob in step::blobs_of(record) {
+    for blob in [step::blobs_of(record), broadcast::blobs_of(record)].concat() {
         if let Ok(path) = blobs.find(&blob, u64::MAX).await {
             paths.insert(blob, path);
         }
     }
     let (record, aggregation) = (record.clone(), facts.aggregation.clone());
+    let codec = Codec::of_checkpoints(&facts.compression);
     let checked = tokio::task::spawn_blocking(move || {
         let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
+        let (from, to) = record.step_ends();
         let files = StepFiles {
-            base: file(&record.base),
-            checkpoint: file(&record.checkpoint),
+            base: file(&from),
+            checkpoint: file(&to),
             before: record.step.state_before.as_ref().and_then(file),
             after: record.step.state_after.as_ref().and_then(file),
         };
         let (momentum, server_lr) = (aggregation.server_momentum, aggregation.server_lr);
-        step::check_step(&record, &aggregation.rule, momentum, server_lr, &files)
+        let mut checks = step::check_step(&record, &aggregation.rule, momentum, server_lr, &files);
+        checks.extend(broadcast::check_broadcast(&record, codec, file));
+        checks
     });
     Ok(checked.await?)
 }
@@ -289,6 +295,7 @@ async fn delta_checks(
 ) -> anyhow::Result<(Check, Vec<(Finding, PathBuf)>)> {
     const NAME: &str = "sketches of deltas";
     let context = facts.statement.context(&facts.domain);
+    let codec = Codec::of_updates(&facts.compression);
     let (mut checked, mut findings) = (0, Vec::new());
     let sketched = record.dossier.updates.iter().enumerate();
     let sketched = sketched.filter(|(_, entry)| entry.sketched.is_some());
@@ -297,7 +304,7 @@ async fn delta_checks(
         let Ok(path) = blobs.find(&header.delta, header.delta_bytes).await else {
             continue;
         };
-        let (of_task, delta, codec) = (record.clone(), path.clone(), facts.codec);
+        let (of_task, delta) = (record.clone(), path.clone());
         let found = tokio::task::spawn_blocking(move || {
             deltas::check_delta(&of_task, &context, slot, &delta, codec)
         });

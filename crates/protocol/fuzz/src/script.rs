@@ -140,6 +140,7 @@ fn wrong_answer(world: &mut World, how: u8) {
         1 => Event::Aggregated {
             checkpoint: BlobHash([how; 32]),
             state: None,
+            broadcast: None,
         },
         2 => Event::ResultRecorded {
             record: BlobHash([how; 32]),

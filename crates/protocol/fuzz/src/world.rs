@@ -487,6 +487,7 @@ impl World {
                 self.answer = Some(Event::Aggregated {
                     checkpoint,
                     state: None,
+                    broadcast: None,
                 });
             }
             Effect::SubmitResult {

@@ -13,12 +13,15 @@ impl Run {
     }
 
     /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
-    /// checkpoints, the server optimizer's states and the records.
+    /// checkpoints, what they were encoded as and from, the server optimizer's states and the
+    /// records.
     pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
         let of_round = |report: &RoundReport| {
             let checkpoints = [report.base, report.checkpoint];
-            let others = [report.state, report.record];
-            checkpoints.into_iter().chain(others.into_iter().flatten())
+            let sent = report.broadcast.as_deref();
+            let patch = [sent.map(|b| b.patch), sent.map(|b| b.exact)];
+            let others = [report.state, report.record].into_iter().chain(patch);
+            checkpoints.into_iter().chain(others.flatten())
         };
         let known = self.history.iter().flat_map(of_round);
         known.chain([self.setup.initial, self.base])

@@ -8,7 +8,7 @@ use super::{Context, Effect, Event, Fault, Next, Phase};
 use crate::factors::{self, ChainReveal, FACTOR_ONE};
 use crate::held_out::{self, Judgement};
 use crate::ids::{Address, BlobHash};
-use crate::message::{Candidate, Kept, Notice, PhaseName, RoundReport};
+use crate::message::{Broadcast, Candidate, Kept, Notice, PhaseName, RoundReport};
 use crate::scores::{Combined, Score};
 use crate::split::Contribution;
 
@@ -150,12 +150,16 @@ impl Commit {
     ) -> Result<Option<Next>, Fault> {
         match event {
             Event::Tick | Event::Restarted | Event::Joined { .. } | Event::Left { .. } => Ok(None),
-            Event::Aggregated { checkpoint, state } => {
+            Event::Aggregated {
+                checkpoint,
+                state,
+                broadcast,
+            } => {
                 for (candidate, _) in &self.kept {
                     let entry = &mut cx.dossier.updates[usize::from(candidate.index)];
                     entry.weight = candidate.num_examples;
                 }
-                let report = self.report(cx, *checkpoint, *state);
+                let report = self.report(cx, *checkpoint, *state, *broadcast);
                 cx.announce(Notice::RoundCommitted(report.clone()));
                 let books = self.books.clone();
                 Ok(Some(Next::Phase(Phase::Settle(Settle::new(report, books)))))
@@ -169,6 +173,7 @@ impl Commit {
         cx: &Context<'_>,
         checkpoint: BlobHash,
         state: Option<BlobHash>,
+        broadcast: Option<Broadcast>,
     ) -> RoundReport {
         let record = std::mem::take(&mut self.record);
         RoundReport {
@@ -176,6 +181,7 @@ impl Commit {
             base: cx.base,
             checkpoint,
             state,
+            broadcast: broadcast.map(Box::new),
             record: None,
             base_loss_micros: self.base_loss_micros,
             base_accuracy_ppm: self.base_accuracy_ppm,

@@ -1,7 +1,7 @@
 //! What the machine wants done.
 
 use crate::ids::{Address, Amount, BlobHash, Digest, RoundId};
-use crate::message::{Candidate, Notice, Order};
+use crate::message::{Broadcast, Candidate, Notice, Order};
 use crate::record::Dossier;
 use crate::sketch::{Norm, SignedSketch};
 
@@ -94,6 +94,8 @@ pub enum Effect {
         checkpoint: BlobHash,
         /// The server optimizer's state that belongs to it.
         state: Option<BlobHash>,
+        /// How the checkpoint was encoded, if it was.
+        broadcast: Option<Broadcast>,
         /// All that is known of the updates: what the proof is made of.
         dossier: Box<Dossier>,
         /// The trainers' payouts: leaves of the payout tree, in order.

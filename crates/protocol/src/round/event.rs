@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, BlobHash, Digest, Role};
+use crate::message::Broadcast;
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
 use crate::sketch::{SignedSketch, Sketched};
@@ -130,6 +131,8 @@ pub enum Event {
         checkpoint: BlobHash,
         /// The server optimizer's state that belongs to it, if it has one.
         state: Option<BlobHash>,
+        /// How the checkpoint was encoded, if it was.
+        broadcast: Option<Broadcast>,
     },
     /// Answer to [`super::Effect::SubmitResult`].
     ResultRecorded {

@@ -153,6 +153,7 @@ impl Aggregator {
                 Effect::Aggregate { base, kept, .. } => Event::Aggregated {
                     checkpoint: self.step(base, &kept),
                     state: None,
+                    broadcast: None,
                 },
                 Effect::SubmitResult {
                     round,
