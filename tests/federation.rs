@@ -22,6 +22,7 @@ async fn an_aggregator_killed_in_each_phase_goes_on_where_it_was() {
     let mut spec = spec(2, 1, 7);
     // What was decoded of a delta must be there again, too.
     spec.compression.update = CodecKind::Int8;
+    spec.compression.checkpoint = CodecKind::TopK;
     let mut world = World::start(spec).await;
     let phases = [
         PhaseName::Open,

@@ -23,7 +23,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("contracts/client", &["protocol"]),
     ("crates/compress", &["protocol", "sketch"]),
     ("crates/devnet", &[]),
-    ("crates/node", &["client", "protocol", "transport"]),
+    (
+        "crates/node",
+        &["client", "compress", "protocol", "sketch", "transport"],
+    ),
     ("crates/proofs", &["protocol"]),
     ("crates/protocol", &[]),
     ("crates/sim", &["protocol"]),

@@ -60,6 +60,7 @@ async fn an_honest_round_holds_and_a_changed_record_does_not() {
     spec.aggregation.server_momentum = 0.5;
     spec.compression.update = CodecKind::DctSign;
     spec.compression.keep_ppm = 100_000;
+    spec.compression.checkpoint = CodecKind::Int8;
     let mut world = World::start(spec).await;
     let _aggregator = world.aggregator(None);
     let mut watcher = world.watch();

@@ -1,6 +1,7 @@
 //! Rounds, outlier filter, aggregation rules, server optimizers and contribution scores of Convoke.
 
 pub mod aggregate;
+pub mod broadcast;
 pub mod control;
 pub mod error;
 pub mod filter;

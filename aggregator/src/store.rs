@@ -322,6 +322,7 @@ mod tests {
             checkpoint: BlobHash([2; 32]),
             states: vec![],
             control: None,
+            broadcast: None,
             record: None,
             base_loss_micros: 3,
             base_accuracy_ppm: 4,

@@ -209,7 +209,7 @@ impl Board {
             }
             Notice::RoundCommitted(report) => {
                 if !self.reports.contains_key(&report.round) {
-                    self.commit(report.clone());
+                    self.commit((**report).clone());
                 }
             }
             Notice::RoundSettled { round, total, .. } => {
@@ -396,6 +396,7 @@ pub(crate) mod tests {
             checkpoint: BlobHash::ZERO,
             states: vec![],
             control: None,
+            broadcast: None,
             record: None,
             base_loss_micros: 700_000,
             base_accuracy_ppm: 750_000,

@@ -70,6 +70,7 @@ mod tests {
             base: BlobHash::ZERO,
             checkpoint: BlobHash::ZERO,
             states: Vec::new(),
+            broadcast: None,
             control: None,
             record: None,
             base_loss_micros: 0,

@@ -13,11 +13,13 @@ use crate::error::TrainerError;
 use crate::feedback;
 use crate::sketching::{self, UNMEASURED};
 
-/// How a task's deltas are sent.
+/// How a task's deltas are sent, and its checkpoints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packing {
     /// None sends them as they are.
     pub(crate) codec: Option<Codec>,
+    /// Of the patches that make checkpoints.
+    pub(crate) checkpoint: Option<Codec>,
     error_feedback: bool,
 }
 
@@ -34,6 +36,7 @@ impl Packing {
     pub(crate) fn of(spec: &CompressionSpec) -> Self {
         Self {
             codec: Codec::of_updates(spec),
+            checkpoint: Codec::of_checkpoints(spec),
             error_feedback: spec.error_feedback,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use convoke_client::AddressBook;
 use convoke_models::{Dataset, DeviceChoice, ModelError, Part, Trained, limit_threads};
 use convoke_node::claims::claim_pay;
-use convoke_node::{Link, LinkConfig, LinkEvent, StateDir, TaskContext};
+use convoke_node::{Link, LinkConfig, LinkEvent, Patches, StateDir, TaskContext};
 use convoke_protocol::assignment::{Assignment, Start};
 use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
@@ -95,6 +95,7 @@ struct Trainer {
     state: StateDir,
     bench: Arc<Workbench>,
     packing: Packing,
+    patches: Patches,
     conduct: Option<Box<dyn Conduct>>,
     listener: Listener,
     claim: bool,
@@ -140,6 +141,7 @@ impl Trainer {
             state,
             bench,
             packing,
+            patches: Patches::default(),
             conduct,
             listener,
             claim: config.claim,
@@ -257,6 +259,7 @@ impl Trainer {
     /// What became of our update decides whether its work is done, and which residual the next one
     /// takes up.
     fn learn(&mut self, report: &RoundReport) -> Result<(), TrainerError> {
+        self.patches.learn(report);
         self.fate.read(report, self.wallet.address());
         let latest = Record::latest(&self.state)?;
         if let Some(record) = latest.filter(|r| r.update.header.round == report.round) {
@@ -299,6 +302,8 @@ impl Trainer {
         let work = Work {
             began: start,
             course: job.course(),
+            patch: self.patches.of(&base),
+            packing: self.packing,
             server_control: control,
             own_control: own.current(),
             blobs: self.blobs.clone(),

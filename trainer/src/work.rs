@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use convoke_models::StepReport;
 use convoke_node::link::LinkHandle;
+use convoke_node::{Patch, fetch_checkpoint};
 use convoke_protocol::assignment::Start;
 use convoke_protocol::ids::{BlobHash, RoundId};
 use convoke_protocol::message::NodeMessage;
@@ -15,13 +16,14 @@ use tokio::sync::mpsc;
 
 use crate::error::TrainerError;
 use crate::event::{Listener, TrainerEvent};
+use crate::packing::Packing;
 use crate::training::{Files, Made, Workbench};
 
 /// The aggregator hears of progress no more often than this.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
-/// Largest checkpoint or control variate that is fetched, in bytes.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
+/// Largest control variate that is fetched, in bytes.
+const CONTROL_BYTES_MAX: u64 = 64 << 30;
 
 /// Training under way. Dropping it stops the thread at its next step.
 pub(crate) struct Job {
@@ -99,6 +101,9 @@ pub(crate) struct Done {
 pub(crate) struct Work {
     pub(crate) began: Start,
     pub(crate) course: Arc<Course>,
+    /// How to make the base of the one before, if that is known.
+    pub(crate) patch: Option<Patch>,
+    pub(crate) packing: Packing,
     /// SCAFFOLD's control variates: the server's and our own, where there are any.
     pub(crate) server_control: Option<BlobHash>,
     pub(crate) own_control: Option<BlobHash>,
@@ -111,8 +116,10 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) async fn perform(self) -> Result<Made, TrainerError> {
         let Start { round, base } = self.began;
-        for blob in [Some(base), self.server_control].into_iter().flatten() {
-            self.fetch(&blob).await?;
+        let codec = self.packing.checkpoint;
+        fetch_checkpoint(&self.handle, &self.blobs, &base, self.patch, codec).await?;
+        if let Some(control) = &self.server_control {
+            self.fetch(control).await?;
         }
         let read = |blob: BlobHash| self.blobs.read(&blob);
         let files = Files {
@@ -162,7 +169,7 @@ impl Work {
         let connection = self.handle.connection().await;
         let connection = connection.ok_or(TransportError::Closed)?;
         connection
-            .fetch_blob(blob, CHECKPOINT_BYTES_MAX, &self.blobs, |_| {})
+            .fetch_blob(blob, CONTROL_BYTES_MAX, &self.blobs, |_| {})
             .await?;
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod duty;
 mod error;
+mod event;
 mod record;
 mod work;
 

@@ -9,11 +9,11 @@ use convoke_client::AddressBook;
 use convoke_compress::Codec;
 use convoke_models::{Dataset, DeviceChoice, Part, limit_threads};
 use convoke_node::claims::claim_pay;
-use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, StateDir, TaskContext};
+use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, Patches, StateDir, TaskContext};
 use convoke_protocol::factors::{AttemptId, SignedReveal};
 use convoke_protocol::held_out;
 use convoke_protocol::identity::Wallet;
-use convoke_protocol::ids::{Address, Amount, BlobHash, Role, RoundId, TaskId};
+use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::scores::commitment;
 use convoke_transport::{BlobStore, Endpoint, Limits};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::duty::{Attendance, Duty, Step, closing_attempt};
 use crate::error::ValidatorError;
+pub use crate::event::{Listener, ValidatorEvent};
 use crate::record::{Record, Request, Verdict};
 use crate::scoring::Bench;
 use crate::work::{Done, Found, Job, Task, Work};
@@ -62,66 +63,6 @@ pub enum Ended {
     Stopped,
 }
 
-/// What happens, for whoever shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ValidatorEvent {
-    /// The aggregator has proven its address and welcomed us.
-    Connected {
-        /// The aggregator.
-        aggregator: Address,
-    },
-    /// The connection broke; it is dialled again.
-    Disconnected {
-        /// Why.
-        reason: String,
-    },
-    /// Scoring goes on.
-    Scoring {
-        /// The round.
-        round: RoundId,
-        /// Measurements done.
-        done: usize,
-        /// Measurements in all.
-        of: usize,
-    },
-    /// The updates are valued by a method that evaluates coalitions of them.
-    Valued {
-        /// The round.
-        round: RoundId,
-        /// Coalitions evaluated.
-        evaluations: u32,
-        /// Orders of the updates followed; 0 for methods that follow none.
-        permutations: u32,
-    },
-    /// The scores are committed to.
-    Committed {
-        /// The round.
-        round: RoundId,
-    },
-    /// The scores are revealed.
-    Revealed {
-        /// The round.
-        round: RoundId,
-    },
-    /// Our machine failed; we sit the round out.
-    MachineFailed {
-        /// The round.
-        round: RoundId,
-        /// Why.
-        reason: String,
-    },
-    /// Pay was claimed.
-    Claimed {
-        /// What was paid at once.
-        amount: Amount,
-    },
-    /// The task is over.
-    Finished,
-}
-
-/// Hears of events.
-pub type Listener = Arc<dyn Fn(ValidatorEvent) + Send + Sync>;
-
 /// Takes part in a task until it ends or `shutdown` is cancelled.
 ///
 /// # Errors
@@ -151,6 +92,7 @@ struct Validator {
     blobs: BlobStore,
     state: StateDir,
     bench: Arc<Bench>,
+    patches: Patches,
     listener: Listener,
     claim: bool,
     withhold: bool,
@@ -193,6 +135,7 @@ impl Validator {
             blobs,
             state,
             bench,
+            patches: Patches::default(),
             listener,
             claim: config.claim,
             withhold: config.withhold,
@@ -209,7 +152,10 @@ impl Validator {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {
-                    LinkEvent::Connected { .. } => {
+                    LinkEvent::Connected { history, .. } => {
+                        for report in &history {
+                            self.patches.learn(report);
+                        }
                         let aggregator = self.task.aggregator;
                         self.tell(ValidatorEvent::Connected { aggregator });
                     }
@@ -263,7 +209,9 @@ impl Validator {
                 }
             }
             AggregatorMessage::Notice(Notice::RoundCommitted(report)) => {
-                self.discard(&report.base);
+                if let Some(unused) = self.patches.learn(&report) {
+                    self.discard(&unused);
+                }
             }
             AggregatorMessage::Notice(Notice::TaskFinished { .. }) => {
                 return self.leave().await.map(Some);
@@ -304,6 +252,8 @@ impl Validator {
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
             codec: Codec::of_updates(&self.task.spec.compression),
+            checkpoint_codec: Codec::of_checkpoints(&self.task.spec.compression),
+            patch: task.base().and_then(|base| self.patches.of(base)),
             handle: self.link.handle(),
             listener: self.listener.clone(),
             stop,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use convoke_compress::{Codec, wrap};
 use convoke_models::ModelError;
 use convoke_node::link::LinkHandle;
+use convoke_node::{Patch, fetch_checkpoint};
 use convoke_protocol::ids::{BlobHash, RoundId};
 use convoke_protocol::message::Candidate;
 use convoke_protocol::scores::ScoreSheet;
@@ -15,9 +16,6 @@ use crate::error::ValidatorError;
 use crate::record::Request;
 use crate::scoring::{Bench, Effort};
 use crate::service::{Listener, ValidatorEvent};
-
-/// Largest checkpoint that is fetched, in bytes.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 30;
 
 /// Work under way. Dropping it stops the thread at its next step.
 pub(crate) struct Job {
@@ -37,6 +35,14 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    /// The checkpoint that candidates are scored against.
+    pub(crate) fn base(&self) -> Option<&BlobHash> {
+        match self {
+            Self::Score(request) => Some(&request.base),
+            Self::Evaluate { .. } => None,
+        }
+    }
+
     pub(crate) fn round(&self) -> RoundId {
         match self {
             Self::Score(request) => request.round,
@@ -69,6 +75,10 @@ pub(crate) struct Work {
     pub(crate) bench: Arc<Bench>,
     /// Of the task's deltas, if they are encoded.
     pub(crate) codec: Option<Codec>,
+    /// Of the patches that make checkpoints.
+    pub(crate) checkpoint_codec: Option<Codec>,
+    /// How to make the round's base of the one before, if that is known.
+    pub(crate) patch: Option<Patch>,
     pub(crate) handle: LinkHandle,
     pub(crate) listener: Listener,
     pub(crate) stop: Arc<AtomicBool>,
@@ -87,7 +97,8 @@ impl Work {
     }
 
     async fn score(self, request: Request) -> Result<ScoreSheet, ValidatorError> {
-        self.fetch(&request.base, CHECKPOINT_BYTES_MAX).await?;
+        let (base, codec) = (&request.base, self.checkpoint_codec);
+        fetch_checkpoint(&self.handle, &self.blobs, base, self.patch, codec).await?;
         for candidate in &request.candidates {
             self.fetch(&candidate.delta, candidate.delta_bytes).await?;
         }
@@ -138,7 +149,7 @@ impl Work {
         checkpoint: &BlobHash,
     ) -> Result<Found, ValidatorError> {
         for blob in [initial, checkpoint] {
-            self.fetch(blob, CHECKPOINT_BYTES_MAX).await?;
+            fetch_checkpoint(&self.handle, &self.blobs, blob, None, None).await?;
         }
         let (first, last) = (self.blobs.read(initial)?, self.blobs.read(checkpoint)?);
         let (first, last) = blocking(move || self.bench.losses(&first, &last)).await?;

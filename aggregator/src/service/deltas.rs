@@ -1,6 +1,7 @@
 //! Deltas among the blobs. Where the task has a codec, a delta's blob is its encoding; what is
 //! compared and averaged is a safetensors file beside it, decoded once when the delta arrives.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,8 +102,17 @@ impl Deltas {
         Ok(decoded)
     }
 
+    /// Removes deltas of rounds that are over.
+    pub(super) fn discard(&self, deltas: &BTreeSet<BlobHash>) {
+        for delta in deltas {
+            if let Err(error) = self.remove(delta) {
+                tracing::warn!(%error, "a delta could not be removed");
+            }
+        }
+    }
+
     /// Removes a delta, and what was decoded of it.
-    pub(super) fn remove(&self, delta: &BlobHash) -> Result<(), AggregatorError> {
+    fn remove(&self, delta: &BlobHash) -> Result<(), AggregatorError> {
         // In this order: a file without its blob would stay for ever.
         remove(&self.decoded_path(delta))?;
         Ok(self.blobs.remove(delta)?)

@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 
 use convoke_client::{ResultSubmission, Stage};
+use convoke_compress::Codec;
 use convoke_proofs::error::ProofError;
 use convoke_proofs::public_data::RoundContext;
 use convoke_protocol::control::ControlStep;
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId};
-use convoke_protocol::message::Candidate;
-use convoke_protocol::record::{Dossier, RECORD_VERSION, RoundRecord, StepRecord};
+use convoke_protocol::message::{Broadcast, Candidate};
+use convoke_protocol::record::{BroadcastRecord, Dossier, RECORD_VERSION, RoundRecord, StepRecord};
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::round::{Comparand, Event, Setup};
 use convoke_protocol::sketch::Norm;
@@ -23,6 +24,7 @@ use super::deltas::Deltas;
 use super::proving::Prover;
 use super::rounds::{Attempt, Rounds};
 use crate::aggregate::{Step, Stepped, aggregate_step, states_of};
+use crate::broadcast;
 use crate::control::{self, control_of};
 use crate::error::AggregatorError;
 use crate::filter::filter_updates;
@@ -143,21 +145,28 @@ impl Jobs {
             let spec = &rounds.setup().spec;
             let aggregation = &spec.aggregation;
             let kept = with_paths(kept, &deltas)?;
+            let from = broadcast::exact_of(&blobs, &base)?;
             let step = Step {
-                base,
-                base_path: &blobs.path(&base),
+                base: from,
+                base_path: &blobs.path(&from),
                 kept: &kept,
                 rule: rules::by_name(&aggregation.rule)?,
                 settings: aggregation,
                 dir: blobs.dir(),
             };
             let Stepped {
-                checkpoint,
+                checkpoint: exact,
                 states,
                 shares,
                 noise,
                 ..
             } = aggregate_step(&step)?;
+            let codec = Codec::of_checkpoints(&rounds.setup().spec.compression);
+            let (checkpoint, broadcast) = match codec {
+                None => (exact, None),
+                Some(_) if kept.is_empty() => (base, None),
+                Some(codec) => broadcast::encode(codec, &blobs, base, exact)?,
+            };
             tracing::info!(round = round.0, %checkpoint, updates = kept.len(), "step taken");
             let control = match control {
                 Some(step) => control::advance(blobs.dir(), spec, &step, &base, &checkpoint)?,
@@ -167,6 +176,7 @@ impl Jobs {
                 checkpoint,
                 states,
                 control,
+                broadcast,
                 shares,
                 noise,
             })
@@ -183,12 +193,14 @@ impl Jobs {
             let proven = blocking(move || {
                 let setup = of_rounds.setup();
                 let dir = blobs.dir();
-                let before = states_of(dir, &outcome.base)?;
-                let controls = [
-                    control_of(dir, &outcome.base)?,
-                    control_of(dir, &outcome.checkpoint)?,
-                ];
-                let record = outcome.record(setup, before, controls);
+                let exact = broadcast::exact_of(&blobs, &outcome.base)?;
+                let before = Before {
+                    states: states_of(dir, &exact)?,
+                    exact,
+                    control: control_of(dir, &outcome.base)?,
+                };
+                let control = control_of(dir, &outcome.checkpoint)?;
+                let record = outcome.record(setup, before, control);
                 let name = blobs.insert_bytes(&record.to_json().map_err(|error| {
                     AggregatorError::Job(format!("the record cannot be written: {error}"))
                 })?)?;
@@ -260,19 +272,29 @@ pub(super) struct Outcome {
     pub(super) base: BlobHash,
     pub(super) checkpoint: BlobHash,
     pub(super) states: Vec<BlobHash>,
+    pub(super) broadcast: Option<Broadcast>,
     pub(super) dossier: Box<Dossier>,
     pub(super) payouts: Vec<(Address, Amount)>,
     pub(super) factors: Vec<u16>,
     pub(super) reveals: Vec<Vec<u16>>,
 }
 
+/// What belonged to the base of a round.
+struct Before {
+    /// The exact model behind it.
+    exact: BlobHash,
+    /// The server optimizer's moments.
+    states: Vec<BlobHash>,
+    /// The server's control variate.
+    control: Option<BlobHash>,
+}
+
 impl Outcome {
-    fn record(
-        self,
-        setup: &Setup,
-        states_before: Vec<BlobHash>,
-        [control_before, control_after]: [Option<BlobHash>; 2],
-    ) -> RoundRecord {
+    fn record(self, setup: &Setup, before: Before, control_after: Option<BlobHash>) -> RoundRecord {
+        let broadcast = self.broadcast.map(|sent| BroadcastRecord {
+            exact_before: before.exact,
+            sent,
+        });
         RoundRecord {
             version: RECORD_VERSION,
             domain: setup.domain,
@@ -282,10 +304,11 @@ impl Outcome {
             base: self.base,
             checkpoint: self.checkpoint,
             step: StepRecord {
-                control_before,
+                control_before: before.control,
                 control_after,
-                ..StepRecord::of(&setup.spec.aggregation, states_before, self.states)
+                ..StepRecord::of(&setup.spec.aggregation, before.states, self.states)
             },
+            broadcast,
             dossier: *self.dossier,
             factors: self.factors,
             payouts: self.payouts,

@@ -440,6 +440,7 @@ impl Service {
                     base,
                     checkpoint,
                     states,
+                    broadcast,
                     dossier,
                     payouts,
                     factors,
@@ -449,6 +450,7 @@ impl Service {
                     base,
                     checkpoint,
                     states,
+                    broadcast,
                     dossier,
                     payouts,
                     factors,
@@ -479,10 +481,8 @@ impl Service {
 
     /// Deltas are needed in their round only; checkpoints stay.
     fn discard_deltas(&self) {
-        for blob in self.access.take_finished_deltas(&self.run) {
-            if let Err(error) = self.jobs.deltas.remove(&blob) {
-                tracing::warn!(%error, "a delta could not be removed");
-            }
-        }
+        self.jobs
+            .deltas
+            .discard(&self.access.take_finished_deltas(&self.run));
     }
 }

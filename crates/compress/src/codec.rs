@@ -79,14 +79,15 @@ impl Codec {
     /// [`Self::encode`].
     ///
     /// # Errors
-    /// If values cannot be read. The outer error is that of `writer`.
+    /// If values cannot be read, or `writer` fails.
     pub fn encode_to(
         &self,
         source: &(impl Source + ?Sized),
         writer: &mut impl Write,
-    ) -> std::io::Result<Result<(), CompressError>> {
+    ) -> Result<(), CompressError> {
         let (run, values) = (self.run(), source.count());
-        writer.write_all(&self.header(values))?;
+        let mut write = |bytes: &[u8]| writer.write_all(bytes).map_err(CompressError::Write);
+        write(&self.header(values))?;
         let parts = values.div_ceil(PART_VALUES as u64);
         let batch = 4 * rayon::current_num_threads() as u64;
         for first in (0..parts).step_by(batch as usize) {
@@ -98,16 +99,12 @@ impl Codec {
                     run.encode_run(values, &mut bytes);
                     Ok(bytes)
                 })
-                .collect::<Result<Vec<_>, CompressError>>();
-            let encoded = match encoded {
-                Ok(encoded) => encoded,
-                Err(error) => return Ok(Err(error)),
-            };
+                .collect::<Result<Vec<_>, CompressError>>()?;
             for bytes in encoded {
-                writer.write_all(&bytes)?;
+                write(&bytes)?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Decodes a vector, in parallel. All values are finite then.

@@ -65,9 +65,15 @@ impl EncodedFile {
     /// As [`Self::open`], and [`EncodingError::Header`] if it is of another number.
     pub fn open_like(path: &Path, codec: Codec, values: u64) -> Result<Self, CompressError> {
         let file = Self::open(path, codec)?;
-        match file.values == values {
-            true => Ok(file),
-            false => Err(EncodingError::Header.into()),
+        file.expect_count(values)?;
+        Ok(file)
+    }
+
+    /// [`EncodingError::Header`] if it is of another number of values.
+    pub(crate) fn expect_count(&self, values: u64) -> Result<(), EncodingError> {
+        match self.values == values {
+            true => Ok(()),
+            false => Err(EncodingError::Header),
         }
     }
 
@@ -141,7 +147,7 @@ impl Source for EncodedFile {
             Ok(()) => Ok(values),
             Err(CompressError::File { path, source }) => Err(SketchError::File { path, source }),
             Err(CompressError::Sketch(error)) => Err(error),
-            Err(CompressError::Encoding(error)) => Err(SketchError::Malformed {
+            Err(error) => Err(SketchError::Malformed {
                 path: self.path.clone(),
                 reason: error.to_string(),
             }),

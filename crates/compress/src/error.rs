@@ -54,6 +54,9 @@ pub enum CompressError {
         /// What the system says.
         source: io::Error,
     },
+    /// Our disk, or whoever else is written to.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
     /// Values that are to be encoded cannot be read.
     #[error(transparent)]
     Sketch(#[from] SketchError),

@@ -25,6 +25,7 @@ mod encoded;
 mod error;
 pub mod header;
 pub mod int8;
+pub mod patch;
 mod scheme;
 mod selection;
 #[cfg(test)]

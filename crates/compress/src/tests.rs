@@ -120,7 +120,12 @@ fn the_bytes_are_those_of_version_1() {
     assert_eq!(codecs(20_000).map(hash), FROZEN);
 }
 
-const FROZEN: [[&str; 2]; 4] = [["", ""]; 4];
+const FROZEN: [[&str; 2]; 4] = [
+    ["0x0d9ed682", "0x865fc871"],
+    ["0x1b11c1dd", "0xeac62094"],
+    ["0xaf32e127", "0xd77b1ba5"],
+    ["0xff7bf4dd", "0xcd07c451"],
+];
 
 #[test]
 fn files_streams_and_memory_agree_whatever_the_number_of_threads() {
@@ -132,7 +137,7 @@ fn files_streams_and_memory_agree_whatever_the_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let streamed = pool.unwrap().install(|| {
                 let mut out = Vec::new();
-                codec.encode_to(&values[..], &mut out).unwrap().unwrap();
+                codec.encode_to(&values[..], &mut out).unwrap();
                 out
             });
             assert!(streamed == bytes, "{codec:?}");

@@ -361,6 +361,8 @@ pub struct RoundReport {
     pub states: Vec<BlobHash>,
     /// The server's control variate that belongs to it, if the task has one: [`crate::control`].
     pub control: Option<BlobHash>,
+    /// How the checkpoint was encoded, if the task wants that.
+    pub broadcast: Option<Box<Broadcast>>,
     /// [`crate::record::RoundRecord`], once the contract has the result.
     pub record: Option<BlobHash>,
     /// The validators' median loss of the base, millionths of a nat; 0 without validators.
@@ -376,6 +378,17 @@ pub struct RoundReport {
     pub absent: Vec<Address>,
     /// Validators that revealed.
     pub validators: Vec<Address>,
+}
+
+/// A checkpoint for nodes that have its base: the base and what the task's codec left of
+/// exact − base. What it took is in the next round's difference again: the exact model goes on
+/// from the exact one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// The encoded difference.
+    pub patch: BlobHash,
+    /// What the step led to.
+    pub exact: BlobHash,
 }
 
 /// An update in the average.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
+use crate::message::Broadcast;
 use crate::payout::PayoutDomain;
 use crate::refusal::Refusal;
 use crate::sketch::{Norm, SignedSketch, Sketched};
@@ -109,6 +110,8 @@ pub struct RoundRecord {
     pub checkpoint: BlobHash,
     /// How the step was taken.
     pub step: StepRecord,
+    /// How the checkpoint was encoded, if it was.
+    pub broadcast: Option<BroadcastRecord>,
     /// The updates.
     pub dossier: Dossier,
     /// The combined factor of each update.
@@ -117,7 +120,25 @@ pub struct RoundRecord {
     pub payouts: Vec<(Address, Amount)>,
 }
 
+/// A round whose checkpoint was encoded: the step was taken from one exact model to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BroadcastRecord {
+    /// The exact model behind the base; the base itself in the first round.
+    pub exact_before: BlobHash,
+    /// What the nodes were sent, and what the step led to.
+    pub sent: Broadcast,
+}
+
 impl RoundRecord {
+    /// Where the step began and ended: base and checkpoint, or the exact models behind them.
+    #[must_use]
+    pub fn step_ends(&self) -> (BlobHash, BlobHash) {
+        match self.broadcast {
+            None => (self.base, self.checkpoint),
+            Some(broadcast) => (broadcast.exact_before, broadcast.sent.exact),
+        }
+    }
+
     /// As it is published: the same record always gives the same bytes.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use convoke_protocol::factors::{ChainReveal, SignedReveal};
 use convoke_protocol::identity::{Signature, Wallet};
 use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, Role, RoundId, TaskId};
 use convoke_protocol::message::{
-    AggregatorMessage, Candidate, Kept, NodeMessage, Notice, Order, PhaseName, RoundReport,
+    AggregatorMessage, Broadcast, Candidate, Kept, NodeMessage, Notice, Order, PhaseName,
+    RoundReport,
 };
 use convoke_protocol::payout::PayoutDomain;
 use convoke_protocol::record::Share;
@@ -127,6 +128,7 @@ fn report() -> RoundReport {
         checkpoint: DELTA,
         states: vec![BASE],
         control: Some(DELTA),
+        broadcast: None,
         record: None,
         base_loss_micros: 700_001,
         base_accuracy_ppm: 812_500,
@@ -519,6 +521,10 @@ fn events() -> Vec<(&'static str, Event)> {
                 checkpoint: DELTA,
                 states: vec![BASE, DELTA],
                 control: Some(DELTA),
+                broadcast: Some(Broadcast {
+                    patch: BASE,
+                    exact: DELTA,
+                }),
                 shares: vec![Share::ONE, Share::of(0.25)],
                 noise: Norm::of(0.5),
             },

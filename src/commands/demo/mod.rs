@@ -69,6 +69,9 @@ pub(crate) struct DemoArgs {
     /// Codec of updates: none, bf16, int8, top_k, dct_sign
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = cli::codec)]
     pub(crate) compress: CodecKind,
+    /// Codec of the steps between checkpoints, likewise
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = cli::codec)]
+    pub(crate) compress_checkpoints: CodecKind,
     /// Share of the values that top_k and dct_sign keep, in millionths
     #[arg(long, value_name = "PPM", default_value_t = CompressionSpec::default().keep_ppm)]
     pub(crate) keep_ppm: u32,

@@ -96,6 +96,7 @@ impl Plan {
             compression: CompressionSpec {
                 update: args.compress,
                 keep_ppm: args.keep_ppm,
+                checkpoint: args.compress_checkpoints,
                 ..CompressionSpec::default()
             },
             data: args.data,

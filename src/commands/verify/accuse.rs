@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use convoke_client::{AuditEntry, Chain, Opened, SketchOpening};
-use convoke_compress::Delta;
+use convoke_compress::{Codec, Delta};
 use convoke_protocol::ids::Amount;
 use convoke_protocol::record::RoundRecord;
 use convoke_sketch::opening::{OpenedSums, Opener, Opening};
@@ -30,7 +30,11 @@ pub(crate) async fn accuse(
 ) -> anyhow::Result<Accused> {
     let entry = record.dossier.updates.get(finding.slot);
     let entry = entry.context("there is no such update")?;
-    let (path, codec, dossier) = (delta.to_owned(), facts.codec, &record.dossier);
+    let (path, codec, dossier) = (
+        delta.to_owned(),
+        Codec::of_updates(&facts.compression),
+        &record.dossier,
+    );
     let (seed, clip) = (dossier.seed, dossier.clip_norm);
     // The last chunk: the sketch follows from the sums with it.
     let opening = tokio::task::spawn_blocking(move || {

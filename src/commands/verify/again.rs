@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use convoke_aggregator::aggregate::{Mixer, Noise, Updates, Walk, decide};
 use convoke_aggregator::rules::{self, AggregationRule, Cohort, Combination, Evidence, Needs};
 use convoke_aggregator::server_optimizer;
+use convoke_compress::{Codec, Delta};
 use convoke_protocol::ids::{Address, BlobHash};
 use convoke_protocol::message::Candidate;
 use convoke_protocol::record::{RoundRecord, Share};
@@ -22,7 +23,7 @@ const NAME: &str = "rule";
 const TOLERANCE: f64 = 1e-4;
 
 /// Checks a step that kept something. `deltas` are those of the kept updates, in their order; nothing
-/// if one of them is not to be had.
+/// if one of them is not to be had. They were encoded by `codec`, if there is one.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -31,12 +32,14 @@ pub(crate) fn check_again(
     settings: &AggregationSpec,
     files: &StepFiles,
     deltas: Option<&[PathBuf]>,
+    codec: Option<Codec>,
 ) -> anyhow::Result<Check> {
     let rule = rules::by_name(&settings.rule)?;
     let again = Again {
         record,
         settings,
         rule,
+        codec,
     };
     if rule.needs() == Needs::Nothing && rule.is_linear() {
         let due = again.from_the_record();
@@ -60,6 +63,7 @@ struct Again<'a> {
     record: &'a RoundRecord,
     settings: &'a AggregationSpec,
     rule: &'a dyn AggregationRule,
+    codec: Option<Codec>,
 }
 
 impl Again<'_> {
@@ -84,7 +88,15 @@ impl Again<'_> {
     ) -> anyhow::Result<Check> {
         let base = TensorFile::open(base)?;
         let open = |path: &PathBuf| TensorFile::open_like(path, base.layout());
-        let deltas: Vec<TensorFile> = deltas.iter().map(open).collect::<Result<_, _>>()?;
+        let deltas = deltas.iter().map(|path| Delta::open(path, self.codec));
+        let deltas: Vec<Delta> = deltas.collect::<Result<_, _>>()?;
+        let values = base.layout().values();
+        if deltas.iter().any(|delta| delta.count() != values) {
+            return Ok(Check::fails(
+                NAME,
+                "a delta has another length than the base",
+            ));
+        }
         let moments: Vec<TensorFile> = before.iter().map(open).collect::<Result<_, _>>()?;
         let candidates = self.candidates();
         let sources = deltas.iter().map(|delta| delta as &dyn Source);
@@ -109,7 +121,11 @@ impl Again<'_> {
         let walk = Walk {
             base: &base,
             moments: &moments,
-            mixer: &Mixer::new(&updates, &combination, Noise::seed(&self.record.base)),
+            mixer: &Mixer::new(
+                &updates,
+                &combination,
+                Noise::seed(&self.record.step_ends().0),
+            ),
             optimizer: &*server_optimizer::of(self.settings),
         };
         walk.run(|chunk| {
@@ -118,7 +134,7 @@ impl Again<'_> {
         })
         .context("cannot take the step again")?;
         let got = BlobHash(*hasher.finalize().as_bytes());
-        let checkpoint = self.record.checkpoint;
+        let checkpoint = self.record.step_ends().1;
         if got != checkpoint {
             let why = format!("the kept deltas lead to {got}, the record says {checkpoint}");
             return Ok(Check::fails(NAME, why));

@@ -2,13 +2,12 @@
 
 use anyhow::{Context as _, anyhow};
 use convoke_client::{Chain, ResultSubmission};
-use convoke_compress::Codec;
 use convoke_proofs::statement::Statement;
 use convoke_proofs::submission::{RoundClaim, Submission};
 use convoke_protocol::factors::ChainReveal;
 use convoke_protocol::ids::{BlobHash, RoundId, TaskId};
 use convoke_protocol::payout::PayoutDomain;
-use convoke_protocol::task::{AggregationSpec, SplitKind, TaskSpec};
+use convoke_protocol::task::{AggregationSpec, CompressionSpec, SplitKind, TaskSpec};
 
 use super::control::ControlFacts;
 use crate::failure::HintExt as _;
@@ -31,8 +30,8 @@ pub(crate) struct Facts {
     pub(crate) reveals: Vec<ChainReveal>,
     /// How the task's creator wants steps taken.
     pub(crate) aggregation: AggregationSpec,
-    /// How the task's deltas are encoded, if they are.
-    pub(crate) codec: Option<Codec>,
+    /// How the task's deltas and checkpoints are encoded, if they are.
+    pub(crate) compression: CompressionSpec,
     /// What the control variate is checked with, in tasks that have one.
     pub(crate) control: Option<ControlFacts>,
     /// How pay is split, and the decay of the split by rank.
@@ -78,11 +77,11 @@ impl Facts {
             claim: claim.map(|submission| submission.claim),
             submission,
             reveals,
-            codec: Codec::of_updates(&spec.compression),
             control: spec.training.control_variates.then(|| ControlFacts {
                 spec: spec.clone(),
                 cohort: u32::from(state.cohort_size),
             }),
+            compression: spec.compression,
             aggregation: spec.aggregation,
             split: (told.split, told.rank_decay_bps),
         })

@@ -3,6 +3,7 @@
 mod accuse;
 mod again;
 mod blobs;
+mod broadcast;
 mod control;
 mod deltas;
 mod facts;
@@ -12,12 +13,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use convoke_aggregator::server_optimizer;
 use convoke_client::{Chain, ChainError, ProofCircuits};
+use convoke_compress::Codec;
 use convoke_proofs::keys::Keys;
 use convoke_proofs::settle::verify_round;
 use convoke_proofs::size::Size;
@@ -92,6 +95,7 @@ pub(crate) async fn run(args: VerifyArgs, format: Format) -> anyhow::Result<()> 
             if is_true {
                 checks.push(optimizer(&facts, &record));
                 checks.extend(step_checks(&facts, &record, &blobs).await?);
+                checks.extend(broadcast_check(&facts, &record, &blobs).await?);
                 checks.extend(control_check(&facts, &record, &blobs).await?);
                 let (check, found) = delta_checks(&facts, &record, &blobs).await?;
                 checks.push(check);
@@ -265,9 +269,10 @@ async fn step_checks(
     blobs: &Blobs,
 ) -> anyhow::Result<Vec<Check>> {
     let states = (&record.step.states_before, &record.step.states_after);
+    let (from, to) = record.step_ends();
     let files = StepFiles {
-        base: blobs.find(&record.base, u64::MAX).await.ok(),
-        checkpoint: blobs.find(&record.checkpoint, u64::MAX).await.ok(),
+        base: blobs.find(&from, u64::MAX).await.ok(),
+        checkpoint: blobs.find(&to, u64::MAX).await.ok(),
         before: find_all(blobs, states.0).await,
         after: find_all(blobs, states.1).await,
     };
@@ -276,12 +281,15 @@ async fn step_checks(
         .map(|entry| entry.update.header.delta)
         .collect();
     let deltas = find_all(blobs, &kept).await;
+    let codec = Codec::of_updates(&facts.compression);
     let (record, settings) = (record.clone(), facts.aggregation.clone());
     let checked = tokio::task::spawn_blocking(move || {
         let mut checks = step::check_step(&record, &settings, &files);
         if !kept.is_empty() {
             let deltas = deltas.as_deref();
-            checks.push(again::check_again(&record, &settings, &files, deltas)?);
+            checks.push(again::check_again(
+                &record, &settings, &files, deltas, codec,
+            )?);
         }
         Ok(checks)
     });
@@ -297,6 +305,35 @@ async fn find_all(blobs: &Blobs, names: &[BlobHash]) -> Option<Vec<PathBuf>> {
     Some(paths)
 }
 
+/// Where those of these blobs are that are to be had.
+async fn those_at_hand(
+    blobs: &Blobs,
+    names: impl IntoIterator<Item = BlobHash>,
+) -> BTreeMap<BlobHash, PathBuf> {
+    let mut paths = BTreeMap::new();
+    for name in names {
+        if let Ok(path) = blobs.find(&name, u64::MAX).await {
+            paths.insert(name, path);
+        }
+    }
+    paths
+}
+
+/// Of tasks whose checkpoints travel encoded.
+async fn broadcast_check(
+    facts: &Facts,
+    record: &RoundRecord,
+    blobs: &Blobs,
+) -> anyhow::Result<Option<Check>> {
+    let paths = those_at_hand(blobs, broadcast::blobs_of(record)).await;
+    let (record, codec) = (record.clone(), Codec::of_checkpoints(&facts.compression));
+    let checked = tokio::task::spawn_blocking(move || {
+        let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
+        broadcast::check_broadcast(&record, codec, file)
+    });
+    Ok(checked.await?)
+}
+
 /// Of tasks with control variates.
 async fn control_check(
     facts: &Facts,
@@ -306,12 +343,7 @@ async fn control_check(
     let Some(terms) = facts.control.clone() else {
         return Ok(None);
     };
-    let mut paths = std::collections::BTreeMap::new();
-    for blob in control::blobs_of(record) {
-        if let Ok(path) = blobs.find(&blob, u64::MAX).await {
-            paths.insert(blob, path);
-        }
-    }
+    let paths = those_at_hand(blobs, control::blobs_of(record)).await;
     let record = record.clone();
     let checked = tokio::task::spawn_blocking(move || {
         let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
@@ -328,6 +360,7 @@ async fn delta_checks(
 ) -> anyhow::Result<(Check, Vec<(Finding, PathBuf)>)> {
     const NAME: &str = "sketches of deltas";
     let context = facts.statement.context(&facts.domain);
+    let codec = Codec::of_updates(&facts.compression);
     let (mut checked, mut findings) = (0, Vec::new());
     let sketched = record.dossier.updates.iter().enumerate();
     let sketched = sketched.filter(|(_, entry)| entry.sketched.is_some());
@@ -336,7 +369,7 @@ async fn delta_checks(
         let Ok(path) = blobs.find(&header.delta, header.delta_bytes).await else {
             continue;
         };
-        let (of_task, delta, codec) = (record.clone(), path.clone(), facts.codec);
+        let (of_task, delta) = (record.clone(), path.clone());
         let found = tokio::task::spawn_blocking(move || {
             deltas::check_delta(&of_task, &context, slot, &delta, codec)
         });

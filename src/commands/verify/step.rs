@@ -273,7 +273,7 @@ impl Step<'_> {
         if norm == Norm::ZERO {
             return Ok([0.0; SKETCH_LEN]);
         }
-        let noise = Noise::of(norm, values, Noise::seed(&self.record.base));
+        let noise = Noise::of(norm, values, Noise::seed(&self.record.step_ends().0));
         let fill = |range: Range<u64>, out: &mut Vec<f32>| {
             out.resize((range.end - range.start) as usize, 0.0);
             noise.add(range.start, out);

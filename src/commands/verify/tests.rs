@@ -1,9 +1,11 @@
 //! An honest round, and every kind of lie about it.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use convoke_aggregator::aggregate::{Step, Stepped, aggregate_step};
+use convoke_aggregator::broadcast;
 use convoke_aggregator::filter::clip_ppm;
 use convoke_aggregator::rules;
 use convoke_client::ResultSubmission;
@@ -18,20 +20,22 @@ use convoke_protocol::ids::{Address, Amount, BlobHash, Digest, RoundId, TaskId};
 use convoke_protocol::message::Candidate;
 use convoke_protocol::payout::{MerkleTree, PayoutDomain};
 use convoke_protocol::record::{
-    Dossier, RECORD_VERSION, RecordedUpdate, RoundRecord, Share, StepRecord,
+    BroadcastRecord, Dossier, RECORD_VERSION, RecordedUpdate, RoundRecord, Share, StepRecord,
 };
 use convoke_protocol::refusal::Refusal;
 use convoke_protocol::sketch::{Norm, SketchClaim, Sketched};
 use convoke_protocol::split::{Contribution, split_down};
 use convoke_protocol::task::{
-    AggregationMode, AggregationSpec, CodecKind, ServerOptimizerKind, SplitKind,
+    AggregationMode, AggregationSpec, CodecKind, CompressionSpec, ServerOptimizerKind, SplitKind,
 };
 use convoke_protocol::update::UpdateHeader;
 use convoke_sketch::{TensorFile, measure, quantize, sketch};
+use convoke_transport::BlobStore;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
 use super::again::check_again;
+use super::broadcast::check_broadcast;
 use super::deltas::{Lie, check_delta};
 use super::facts::Facts;
 use super::record::check_record;
@@ -124,6 +128,7 @@ impl World {
             base,
             checkpoint: stepped.checkpoint,
             step: StepRecord::of(&settings, Vec::new(), stepped.states),
+            broadcast: None,
             dossier: Dossier {
                 seed: SEED,
                 clip_norm: clip,
@@ -151,7 +156,7 @@ impl World {
             claim: Some(round_of(&record, &statement).claim()),
             submission,
             reveals: Vec::new(),
-            codec: None,
+            compression: CompressionSpec::default(),
             aggregation: settings,
             control: None,
             split: (SplitKind::Score, 0),
@@ -180,7 +185,14 @@ impl World {
         let delta = |entry: &RecordedUpdate| path(self.dir.path(), &entry.update.header.delta);
         let deltas: Vec<PathBuf> = kept.map(delta).collect();
         let deltas = with_deltas.then_some(&deltas[..]);
-        check_again(record, &self.facts.aggregation, &self.files(record), deltas).unwrap()
+        check_again(
+            record,
+            &self.facts.aggregation,
+            &self.files(record),
+            deltas,
+            None,
+        )
+        .unwrap()
     }
 
     fn lie_about(&self, slot: usize, change: impl Fn(&mut RecordedUpdate)) -> Option<(Lie, bool)> {
@@ -641,4 +653,49 @@ fn an_encoded_delta_is_checked_by_what_it_decodes_to() {
     said.sketch.0[3] ^= 1;
     let lie = check(&world.record, codec).unwrap().unwrap().lie;
     assert_eq!(lie, Lie::Sketch);
+}
+
+#[test]
+fn an_encoded_checkpoint_is_what_the_codec_leaves_of_the_exact_one() {
+    let mut world = World::with_momentum(0.0);
+    let blobs = BlobStore::open(world.dir.path()).unwrap();
+    let codec = Codec::new(CodecKind::Int8, 10_000);
+    let (base, exact) = (world.record.base, world.record.checkpoint);
+    let (checkpoint, sent) = broadcast::encode(codec.unwrap(), &blobs, base, exact).unwrap();
+    let outcome = |record: &RoundRecord, codec| {
+        let path = |blob: &BlobHash| path(world.dir.path(), blob);
+        let known = super::broadcast::blobs_of(record).into_iter().chain([base]);
+        let paths: BTreeMap<_, _> = known.map(|blob| (blob, path(&blob))).collect();
+        let file = |blob: &BlobHash| paths.get(blob).map(PathBuf::as_path);
+        check_broadcast(record, codec, file).map(|check| check.outcome)
+    };
+    let mut record = world.record.clone();
+    assert_eq!(outcome(&record, None), None);
+    assert_eq!(outcome(&record, codec), Some(Outcome::Fails), "not encoded");
+    record.checkpoint = checkpoint;
+    record.broadcast = Some(BroadcastRecord {
+        exact_before: base,
+        sent: sent.unwrap(),
+    });
+    assert_eq!(outcome(&record, codec), Some(Outcome::Holds));
+    assert_eq!(outcome(&record, None), Some(Outcome::Fails), "encoded");
+    let other = Codec::new(CodecKind::Bf16, 10_000);
+    assert_eq!(
+        outcome(&record, other),
+        Some(Outcome::Fails),
+        "another codec"
+    );
+    let mut lie = record.clone();
+    lie.checkpoint = exact;
+    assert_eq!(outcome(&lie, codec), Some(Outcome::Fails), "another sum");
+    let mut lie = record.clone();
+    lie.broadcast.as_mut().unwrap().exact_before = exact;
+    assert_eq!(
+        outcome(&lie, codec),
+        Some(Outcome::Fails),
+        "a step before the first"
+    );
+    // The step itself goes from exact model to exact model.
+    world.record = record;
+    assert_eq!(world.record.step_ends(), (base, exact));
 }

@@ -159,6 +159,7 @@ fn wrong_answer(world: &mut World, how: u8) {
             checkpoint: BlobHash([how; 32]),
             states: vec![],
             control: None,
+            broadcast: None,
             shares: vec![Share::of(f64::from(how))],
             noise: Norm::ZERO,
         },

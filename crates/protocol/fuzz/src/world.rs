@@ -504,6 +504,7 @@ impl World {
                     checkpoint,
                     states: vec![],
                     control: control.map(|_| BlobHash([0xc0; 32])),
+                    broadcast: None,
                     shares: vec![],
                     noise: Norm::ZERO,
                 });

@@ -12,12 +12,14 @@ impl Run {
     }
 
     /// What everyone may read: the first checkpoint, the base, and of the latest rounds the
-    /// checkpoints, what belongs to them and the records.
+    /// checkpoints, what they were encoded as and from, what belongs to them and the records.
     pub fn published(&self) -> impl Iterator<Item = BlobHash> + '_ {
         let known = self.history.iter().flat_map(|report| {
             let checkpoints = [report.base, report.checkpoint];
+            let sent = report.broadcast.iter();
             let others = report.states.iter().copied();
             let others = others.chain(report.control).chain(report.record);
+            let others = others.chain(sent.flat_map(|sent| [sent.patch, sent.exact]));
             checkpoints.into_iter().chain(others)
         });
         known.chain([self.setup.initial, self.base()])

@@ -163,6 +163,7 @@ impl Commit {
                 checkpoint,
                 states,
                 control,
+                broadcast,
                 shares,
                 noise,
             } => {
@@ -172,8 +173,12 @@ impl Commit {
                     entry.share = shares.get(index).copied().unwrap_or_default();
                 }
                 cx.dossier.noise = *noise;
-                let mut report = self.report(cx, *checkpoint, states.clone());
-                report.control = *control;
+                let report = RoundReport {
+                    states: states.clone(),
+                    control: *control,
+                    broadcast: broadcast.map(Box::new),
+                    ..self.report(cx, *checkpoint)
+                };
                 cx.announce(Notice::RoundCommitted(Box::new(report.clone())));
                 let books = self.books.clone();
                 Ok(Some(Next::Phase(Phase::Settle(Settle::new(report, books)))))
@@ -182,19 +187,15 @@ impl Commit {
         }
     }
 
-    fn report(
-        &mut self,
-        cx: &Context<'_>,
-        checkpoint: BlobHash,
-        states: Vec<BlobHash>,
-    ) -> RoundReport {
+    fn report(&mut self, cx: &Context<'_>, checkpoint: BlobHash) -> RoundReport {
         let record = std::mem::take(&mut self.record);
         RoundReport {
             round: cx.round,
             base: cx.base,
             checkpoint,
-            states,
+            states: Vec::new(),
             control: None,
+            broadcast: None,
             record: None,
             base_loss_micros: self.base_loss_micros,
             base_accuracy_ppm: self.base_accuracy_ppm,

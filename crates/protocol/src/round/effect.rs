@@ -2,7 +2,7 @@
 
 use crate::control::ControlStep;
 use crate::ids::{Address, Amount, BlobHash, Digest, RoundId};
-use crate::message::{Candidate, Notice, Order};
+use crate::message::{Broadcast, Candidate, Notice, Order};
 use crate::record::Dossier;
 use crate::sketch::{Norm, SignedSketch};
 
@@ -97,6 +97,8 @@ pub enum Effect {
         checkpoint: BlobHash,
         /// The server optimizer's moments that belong to it.
         states: Vec<BlobHash>,
+        /// How the checkpoint was encoded, if it was.
+        broadcast: Option<Broadcast>,
         /// All that is known of the updates: what the proof is made of.
         dossier: Box<Dossier>,
         /// The trainers' payouts: leaves of the payout tree, in order.

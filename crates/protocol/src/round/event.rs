@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::factors::{ChainReveal, SignedReveal};
 use crate::ids::{Address, Amount, BlobHash, Digest, Role};
+use crate::message::Broadcast;
 use crate::record::Share;
 use crate::refusal::Refusal;
 use crate::scores::ScoreSheet;
@@ -133,6 +134,8 @@ pub enum Event {
         states: Vec<BlobHash>,
         /// The server's control variate that belongs to it, if the task has one.
         control: Option<BlobHash>,
+        /// How the checkpoint was encoded, if it was.
+        broadcast: Option<Broadcast>,
         /// What the step has of each kept update, in their order; nothing if the rule takes values
         /// apart, so that there are no such shares.
         shares: Vec<Share>,

@@ -49,6 +49,7 @@ impl Settle {
             base: self.report.base,
             checkpoint: self.report.checkpoint,
             states: self.report.states.clone(),
+            broadcast: self.report.broadcast.as_deref().copied(),
             dossier: Box::new(cx.dossier.clone()),
             payouts: self.payouts.clone(),
             factors: self.books.factors.clone(),

@@ -154,6 +154,7 @@ impl Aggregator {
                     checkpoint: self.step(base, &kept),
                     states: vec![],
                     control: None,
+                    broadcast: None,
                     shares: vec![],
                     noise: Norm::ZERO,
                 },

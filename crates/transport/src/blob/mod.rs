@@ -27,7 +27,7 @@ use convoke_protocol::ids::BlobHash;
 pub use self::header::Receipt;
 pub use self::partial::BlobSink;
 pub use self::serve::BlobPolicy;
-pub use self::store::BlobStore;
+pub use self::store::{BlobStore, Hashing};
 use crate::error::TransportError;
 
 /// How far a blob has come.

@@ -125,6 +125,32 @@ impl BlobStore {
         })
     }
 
+    /// Adds what `fill` writes, durably; nothing if it fails.
+    ///
+    /// # Errors
+    /// That of `fill`, or [`TransportError::Disk`].
+    pub fn insert_written<E: From<TransportError>>(
+        &self,
+        fill: impl FnOnce(&mut Hashing<'_>) -> Result<(), E>,
+    ) -> Result<BlobHash, E> {
+        let mut failed = None;
+        let inserted = self.insert_with(|file| {
+            let mut writer = Hashing {
+                file,
+                hasher: blake3::Hasher::new(),
+            };
+            fill(&mut writer).map_err(|error| {
+                failed = Some(error);
+                io::Error::other("the blob could not be made")
+            })?;
+            Ok(BlobHash(*writer.hasher.finalize().as_bytes()))
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(inserted?),
+        }
+    }
+
     /// Removes a blob, and what has come of it if it is not whole; one that is not here is no
     /// error. One that is arriving now does not become whole any more.
     ///
@@ -188,6 +214,25 @@ impl BlobStore {
         self.chunks
             .read(blob, index, length, self.path(&blob))
             .await
+    }
+}
+
+/// A blob that is being made: what is written to it is hashed.
+#[derive(Debug)]
+pub struct Hashing<'a> {
+    file: &'a mut File,
+    hasher: blake3::Hasher,
+}
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -1,0 +1,65 @@
+//! What a validator tells whoever shows it.
+
+use std::sync::Arc;
+
+use convoke_protocol::ids::{Address, Amount, RoundId};
+
+/// What happens, for whoever shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ValidatorEvent {
+    /// The aggregator has proven its address and welcomed us.
+    Connected {
+        /// The aggregator.
+        aggregator: Address,
+    },
+    /// The connection broke; it is dialled again.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// Scoring goes on.
+    Scoring {
+        /// The round.
+        round: RoundId,
+        /// Measurements done.
+        done: usize,
+        /// Measurements in all.
+        of: usize,
+    },
+    /// The updates are valued by a method that evaluates coalitions of them.
+    Valued {
+        /// The round.
+        round: RoundId,
+        /// Coalitions evaluated.
+        evaluations: u32,
+        /// Orders of the updates followed; 0 for methods that follow none.
+        permutations: u32,
+    },
+    /// The scores are committed to.
+    Committed {
+        /// The round.
+        round: RoundId,
+    },
+    /// The scores are revealed.
+    Revealed {
+        /// The round.
+        round: RoundId,
+    },
+    /// Our machine failed; we sit the round out.
+    MachineFailed {
+        /// The round.
+        round: RoundId,
+        /// Why.
+        reason: String,
+    },
+    /// Pay was claimed.
+    Claimed {
+        /// What was paid at once.
+        amount: Amount,
+    },
+    /// The task is over.
+    Finished,
+}
+
+/// Hears of events.
+pub type Listener = Arc<dyn Fn(ValidatorEvent) + Send + Sync>;
