@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::duty::{Attendance, Duty, Step, closing_attempt};
 use crate::error::ValidatorError;
 use crate::record::{Record, Request, Verdict};
-use crate::scoring::Bench;
+use crate::scoring::{Bench, Effort};
 use crate::work::{Done, Found, Job, Task, Work};
 
 /// What a validator is started with.
@@ -83,15 +83,8 @@ pub enum ValidatorEvent {
         /// Measurements in all.
         of: usize,
     },
-    /// The updates are valued by a method that evaluates coalitions of them.
-    Valued {
-        /// The round.
-        round: RoundId,
-        /// Coalitions evaluated.
-        evaluations: u32,
-        /// Orders of the updates followed; 0 for methods that follow none.
-        permutations: u32,
-    },
+    /// The round's updates are valued by coalitions of them, and what it took.
+    Valued(RoundId, Effort),
     /// The scores are committed to.
     Committed {
         /// The round.

@@ -12,7 +12,7 @@ use convoke_transport::{BlobStore, TransportError};
 
 use crate::error::ValidatorError;
 use crate::record::Request;
-use crate::scoring::{Bench, Effort};
+use crate::scoring::Bench;
 use crate::service::{Listener, ValidatorEvent};
 
 /// Largest checkpoint that is fetched, in bytes.
@@ -110,17 +110,10 @@ impl Work {
             )
         })
         .await?;
-        if let Some(Effort {
-            evaluations,
-            permutations,
-        }) = scored.effort
-        {
+        if let Some(effort) = scored.effort {
+            let (evaluations, permutations) = (effort.evaluations, effort.permutations);
             tracing::info!(round = round.0, evaluations, permutations, "updates valued");
-            listener(ValidatorEvent::Valued {
-                round,
-                evaluations,
-                permutations,
-            });
+            listener(ValidatorEvent::Valued(round, effort));
         }
         Ok(scored.sheet)
     }
