@@ -87,16 +87,15 @@ fn described(token: &Unit, event: &ValidatorEvent) -> (Value, String) {
             json!({ "event": "scoring", "round": round, "done": done, "of": of }),
             format!("round {round}: scored {done} of {of}"),
         ),
-        ValidatorEvent::Valued {
-            round,
-            evaluations,
-            permutations,
-        } => (
-            json!({ "event": "valued", "round": round, "evaluations": evaluations, "permutations": permutations }),
-            format!(
-                "round {round}: valued by {evaluations} coalitions, {permutations} orders of the updates"
-            ),
-        ),
+        ValidatorEvent::Valued(round, effort) => {
+            let (evaluations, permutations) = (effort.evaluations, effort.permutations);
+            (
+                json!({ "event": "valued", "round": round, "evaluations": evaluations, "permutations": permutations }),
+                format!(
+                    "round {round}: valued by {evaluations} coalitions, {permutations} orders of the updates"
+                ),
+            )
+        }
         ValidatorEvent::Committed { round } => (
             json!({ "event": "committed", "round": round }),
             format!("round {round}: committed to the scores"),

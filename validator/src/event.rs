@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use convoke_protocol::ids::{Address, Amount, RoundId};
 
+use crate::scoring::Effort;
+
 /// What happens, for whoever shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ValidatorEvent {
@@ -26,15 +28,8 @@ pub enum ValidatorEvent {
         /// Measurements in all.
         of: usize,
     },
-    /// The updates are valued by a method that evaluates coalitions of them.
-    Valued {
-        /// The round.
-        round: RoundId,
-        /// Coalitions evaluated.
-        evaluations: u32,
-        /// Orders of the updates followed; 0 for methods that follow none.
-        permutations: u32,
-    },
+    /// The round's updates are valued by coalitions of them, and what it took.
+    Valued(RoundId, Effort),
     /// The scores are committed to.
     Committed {
         /// The round.

@@ -14,7 +14,7 @@ use convoke_transport::{BlobStore, TransportError};
 
 use crate::error::ValidatorError;
 use crate::record::Request;
-use crate::scoring::{Bench, Effort};
+use crate::scoring::Bench;
 use crate::service::{Listener, ValidatorEvent};
 
 /// Work under way. Dropping it stops the thread at its next step.
@@ -128,17 +128,10 @@ impl Work {
             )
         })
         .await?;
-        if let Some(Effort {
-            evaluations,
-            permutations,
-        }) = scored.effort
-        {
+        if let Some(effort) = scored.effort {
+            let (evaluations, permutations) = (effort.evaluations, effort.permutations);
             tracing::info!(round = round.0, evaluations, permutations, "updates valued");
-            listener(ValidatorEvent::Valued {
-                round,
-                evaluations,
-                permutations,
-            });
+            listener(ValidatorEvent::Valued(round, effort));
         }
         Ok(scored.sheet)
     }
