@@ -56,8 +56,8 @@ impl Walk<'_> {
         let create = |_| Output::create(dir, self.base.header());
         let mut outputs: Vec<Output> = (0..=moments).map(create).collect::<Result<_, _>>()?;
         self.run(|chunk| {
-            let pairs = outputs.iter_mut().zip(chunk);
-            pairs.map(|(output, values)| output.write(values)).collect()
+            let mut pairs = outputs.iter_mut().zip(chunk);
+            pairs.try_for_each(|(output, values)| output.write(values))
         })?;
         Ok(outputs)
     }

@@ -15,7 +15,7 @@
 
 use convoke_protocol::ids::Address;
 
-use super::clipped_clustering::clipped_mean;
+use super::clipping::clipped_mean;
 use super::cohort::median;
 use super::{AggregationRule, Cohort, Combination, Needs, SignCounts};
 
