@@ -74,14 +74,10 @@ fn each_goes_the_way_of_its_formula() {
         for step in 0..STEPS {
             optimizer.step(&delta(step), &mut x, &mut moments);
         }
-        for index in 0..VALUES {
+        for (index, x) in x.iter().enumerate() {
             let deltas = (0..STEPS).map(|step| f64::from(delta(step)[index]));
             let due = naive(kind, &deltas.collect::<Vec<_>>());
-            assert!(
-                (f64::from(x[index]) - due).abs() < 1e-5,
-                "{kind:?}: {} {due}",
-                x[index]
-            );
+            assert!((f64::from(*x) - due).abs() < 1e-5, "{kind:?}: {x} {due}");
         }
     }
 }
