@@ -41,7 +41,7 @@ impl<'a> Updates<'a> {
     /// D: values of each delta.
     #[must_use]
     pub fn values(&self) -> u64 {
-        self.deltas.first().map_or(0, |delta| Source::count(*delta))
+        self.deltas.first().map_or(0, Source::count)
     }
 
     /// Who sent each.

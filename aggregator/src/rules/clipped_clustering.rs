@@ -11,7 +11,7 @@
 //! smaller group is lost. Breakdown point 1/2. Two passes: N² / 2 multiplications a value, then O(N) a
 //! value; O(N³) for the groups, in any model.
 
-use super::clipping::factor;
+use super::clipping::clipped_mean;
 use super::clusters::{cosine_distance, larger_of_two};
 use super::{AggregationRule, Cohort, Combination, Needs};
 
@@ -40,14 +40,4 @@ impl AggregationRule for ClippedClustering {
         let group = larger_of_two(cohort, cosine_distance(&cohort.evidence.products));
         clipped_mean(cohort, &group)
     }
-}
-
-/// The mean of these updates, each cut to the clipping norm of all.
-pub(super) fn clipped_mean(cohort: &Cohort<'_>, group: &[usize]) -> Combination {
-    let limit = cohort.clip_norm();
-    let mut shares = vec![0.0; cohort.count()];
-    for index in group {
-        shares[*index] = factor(cohort.evidence.norms[*index], limit) / group.len() as f64;
-    }
-    Combination::sum(shares)
 }

@@ -16,7 +16,7 @@
 
 use convoke_protocol::sketch::Norm;
 
-use super::clipped_clustering::clipped_mean;
+use super::clipping::clipped_shares;
 use super::clusters::{cosine_distance, first_majority};
 use super::{AggregationRule, Cohort, Combination, Needs};
 
@@ -44,12 +44,9 @@ impl AggregationRule for Flame {
     fn combine(&self, cohort: &Cohort<'_>) -> Combination {
         let distance = cosine_distance(&cohort.evidence.products);
         let group = first_majority(cohort.count(), distance);
-        match clipped_mean(cohort, &group) {
-            Combination::Sum { shares, .. } => Combination::Sum {
-                shares,
-                noise: Norm::of(cohort.settings.noise_factor * cohort.clip_norm()),
-            },
-            select @ Combination::Select { .. } => select,
+        Combination::Sum {
+            shares: clipped_shares(cohort, &group),
+            noise: Norm::of(cohort.settings.noise_factor * cohort.clip_norm()),
         }
     }
 }

@@ -13,7 +13,9 @@
 //! common S₂ is enough. Breakdown point 1/2. Two passes, O(N) a value in each, and O(N²) an iteration
 //! for the clusters, in any model.
 
-use super::clipped_clustering::clipped_mean;
+use convoke_protocol::ids::Address;
+
+use super::clipping::clipped_mean;
 use super::cohort::median;
 use super::{AggregationRule, Cohort, Combination, Needs, SignCounts};
 
@@ -58,7 +60,7 @@ fn point(counts: &SignCounts) -> Point {
 }
 
 /// Mean shift with a flat kernel: every point climbs to where it is the mean of its neighbourhood, and
-/// points that arrive together are a cluster. Of clusters of one size that with the lowest address.
+/// points that arrive together are a cluster. Of clusters of one size that with the lowest addresses.
 fn largest_cluster(cohort: &Cohort<'_>, points: &[Point]) -> Vec<usize> {
     let bandwidth = bandwidth(points);
     let tops: Vec<Point> = points
@@ -69,10 +71,14 @@ fn largest_cluster(cohort: &Cohort<'_>, points: &[Point]) -> Vec<usize> {
         let same = |index: &usize| are_near(top, &tops[*index], bandwidth);
         (0..points.len()).filter(same).collect()
     };
-    let lowest = |group: &[usize]| group.iter().map(|index| cohort.trainers[*index]).min();
+    let addresses = |group: &[usize]| {
+        let mut addresses: Vec<Address> = group.iter().map(|i| cohort.trainers[*i]).collect();
+        addresses.sort_unstable();
+        addresses
+    };
     let largest = tops.iter().map(cluster).max_by(|a, b| {
         let size = a.len().cmp(&b.len());
-        size.then_with(|| lowest(b).cmp(&lowest(a)))
+        size.then_with(|| addresses(b).cmp(&addresses(a)))
     });
     largest.unwrap_or_default()
 }

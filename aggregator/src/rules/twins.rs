@@ -300,8 +300,12 @@ fn signguard(rows: &Vectors) -> Vec<usize> {
             .filter(|i| distance(of, &tops[*i]) <= bandwidth)
             .collect()
     };
-    // The first of the largest.
-    let largest = tops.iter().map(cluster).rev().max_by_key(Vec::len).unwrap();
+    // Of those of one size that of the first trainers.
+    let largest = tops
+        .iter()
+        .map(cluster)
+        .max_by(|a, b| a.len().cmp(&b.len()).then_with(|| b.cmp(a)))
+        .unwrap();
     let usual = |i: &usize| (0.1 * median..=3.0 * median).contains(&norm(&rows[*i]));
     let both: Vec<usize> = largest.iter().copied().filter(usual).collect();
     if both.is_empty() { largest } else { both }

@@ -42,7 +42,7 @@ pub(crate) fn check_again(
         codec,
     };
     if rule.needs() == Needs::Nothing && rule.is_linear() {
-        let due = again.from_the_record();
+        let due = again.without_deltas();
         if let Some(wrong) = again.difference(&due, 0.0) {
             return Ok(Check::fails(NAME, wrong));
         }
@@ -68,7 +68,7 @@ struct Again<'a> {
 
 impl Again<'_> {
     /// What a rule does that needs to know nothing of the deltas.
-    fn from_the_record(&self) -> Combination {
+    fn without_deltas(&self) -> Combination {
         let kept = kept(self.record);
         let trainers: Vec<Address> = kept.iter().map(|entry| entry.update.trainer).collect();
         let weights: Vec<f64> = kept.iter().map(|entry| entry.weight as f64).collect();

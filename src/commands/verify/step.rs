@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use convoke_aggregator::aggregate::Noise;
 use convoke_aggregator::filter::CLIP_ONE_PPM;
-use convoke_aggregator::rules;
+use convoke_aggregator::rules::{self, AggregationRule};
 use convoke_aggregator::server_optimizer::{self, ServerOptimizer};
 use convoke_protocol::ids::Digest;
 use convoke_protocol::record::{RecordedUpdate, RoundRecord};
@@ -247,7 +247,7 @@ impl Step<'_> {
     /// `rounded` is the length of what rounding to f32 did to `delta`.
     fn compare(&self, delta: &impl Source, rounded: f64) -> Result<Check, SketchError> {
         let rule = &self.settings.rule;
-        if !rules::by_name(rule).is_ok_and(|rule| rule.is_linear()) {
+        if !rules::by_name(rule).is_ok_and(AggregationRule::is_linear) {
             let why = format!(
                 "the rule {rule} takes values apart: only sums can be checked by their sketches"
             );

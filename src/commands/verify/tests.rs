@@ -521,13 +521,13 @@ fn every_optimizer_and_rule_can_be_followed() {
         }
         let again = world.again(&world.record, true);
         assert_eq!(again.outcome, Outcome::Holds, "{again:?}");
-        // A moment that is off by one bit.
+        // A moment that is off by a bit which no checkpoint's rounding hides.
         let mut record = world.record.clone();
         let Some(last) = record.step.states_after.last_mut() else {
             panic!("{:?} remembers", kinds[index % kinds.len()]);
         };
         let mut bytes = std::fs::read(path(world.dir.path(), last)).unwrap();
-        let at = bytes.len() - 4;
+        let at = bytes.len() - 2;
         bytes[at] ^= 1;
         *last = BlobHash::of(&bytes);
         std::fs::write(path(world.dir.path(), last), bytes).unwrap();
