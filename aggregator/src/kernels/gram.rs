@@ -56,8 +56,14 @@ impl Gram {
             ends: &mut ends,
         });
         let mut lanes = lanes.iter();
-        for (tile, [a, b, c, d]) in tiles.iter().flat_map(Tile::pairs).zip(&mut lanes) {
-            self.sums[index(tile)] += (a + b) + (c + d);
+        for ((i, j), [a, b, c, d]) in tiles.iter().flat_map(Tile::pairs).zip(&mut lanes) {
+            let sum = (a + b) + (c + d);
+            // Products of values beyond 10¹⁹ do not fit in f32, and would let one update of such
+            // values spoil what is known of all others.
+            self.sums[index((i, j))] += match sum.is_finite() {
+                true => sum,
+                false => product_in_f64(rows[i], rows[j]),
+            };
         }
     }
 
@@ -80,6 +86,11 @@ impl Gram {
     pub fn distance_squared(&self, i: usize, j: usize) -> f64 {
         (self.product(i, i) + self.product(j, j) - 2.0 * self.product(i, j)).max(0.0)
     }
+}
+
+fn product_in_f64(a: &[f32], b: &[f32]) -> f64 {
+    let terms = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    terms.sum()
 }
 
 /// Where ⟨xᵢ, xⱼ⟩ is.
@@ -365,10 +376,12 @@ mod tests {
             .map(|(a, b)| f64::from(a - b).powi(2))
             .sum();
         assert!((gram.distance_squared(0, 4) / apart - 1.0).abs() < 1e-5);
-        // What overflows f32 is infinite and never NaN: whoever sends it is far from everybody.
-        let mut huge = Gram::new(1);
-        huge.add(&[&[f32::MAX; 3]]);
-        assert_eq!(huge.product(0, 0), f64::INFINITY);
+        // What overflows f32 does not overflow f64, and spoils nothing else.
+        let mut huge = Gram::new(3);
+        huge.add(&[&[f32::MAX; 3], &[-f32::MAX; 3], &[1.0; 3]]);
+        let square = 3.0 * f64::from(f32::MAX).powi(2);
+        assert_eq!([huge.product(0, 0), huge.product(1, 0)], [square, -square]);
+        assert_eq!(huge.product(2, 2), 3.0);
     }
 
     #[test]
