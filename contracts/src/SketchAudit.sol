@@ -19,9 +19,10 @@ import {TypedData} from "./libraries/TypedData.sol";
 // - timestamp: windows last minutes to days: the seconds by which a proposer can move the clock
 //   decide nothing;
 // - incorrect-equality: parts, stages and attempts are compared with their like;
+// - calls-loop: a base is looked for in a bounded number of rounds of this deployment;
 // - reentrancy-events: the calls go to contracts of this deployment, linked for good, and to the
 //   token, when everything is written down.
-// slither-disable-start timestamp,incorrect-equality,reentrancy-events
+// slither-disable-start timestamp,incorrect-equality,calls-loop,reentrancy-events
 
 /// @title Optimistic audit of sketches
 /// @dev Needs `SLASHER_ROLE` on the stake manager. It holds the bonds of open demands, and nobody
@@ -421,4 +422,4 @@ contract SketchAudit is ISketchAudit, Punisher, ReentrancyGuard {
             && _isAtStake(asked.task, aggregator, ROLE_AGGREGATOR);
     }
 }
-// slither-disable-end timestamp,incorrect-equality,reentrancy-events
+// slither-disable-end timestamp,incorrect-equality,calls-loop,reentrancy-events
