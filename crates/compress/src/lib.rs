@@ -8,7 +8,7 @@
 //! | [`top_k`] | 4 · share kept | all but the largest values of each 4,096 |
 //! | [`dct_sign`] | 2 · share kept + 0.001 | all but the signs of the largest coefficients of each 4,096 |
 //!
-//! An encoding is a [header](header) of 24 bytes and the blocks. Its length follows from the
+//! An encoding is a [`header`] of 24 bytes and the blocks. Its length follows from the
 //! codec and the number of values alone, so a receiver knows it before the first byte arrives, and
 //! knows the decoded size before it allocates. The same values give the same bytes, and the same
 //! bytes the same values, on every machine and with any number of threads: only the basic
