@@ -12,15 +12,13 @@
 //! EF21-P, Gruntkowska et al. 2023, arXiv:2209.15218). Which exact model is behind a checkpoint is
 //! kept by the checkpoint's hash, so that a step taken again is the same.
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
 use convoke_compress::{Codec, EncodedFile, patch};
 use convoke_protocol::ids::BlobHash;
 use convoke_protocol::message::Broadcast;
 use convoke_sketch::TensorFile;
 use convoke_transport::BlobStore;
 
+use crate::aggregate::Belonging;
 use crate::error::AggregatorError;
 
 /// The exact model behind a checkpoint: itself, unless it was encoded.
@@ -28,13 +26,8 @@ use crate::error::AggregatorError;
 /// # Errors
 /// If what is there cannot be read.
 pub fn exact_of(blobs: &BlobStore, checkpoint: &BlobHash) -> Result<BlobHash, AggregatorError> {
-    let path = name_path(blobs, checkpoint);
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(*checkpoint),
-        text => text.map_err(AggregatorError::file(&path))?,
-    };
-    let name = text.parse().map_err(std::io::Error::other);
-    name.map_err(AggregatorError::file(&path))
+    let exact = Belonging::EXACT.of(blobs.dir(), checkpoint)?;
+    Ok(exact.first().copied().unwrap_or(*checkpoint))
 }
 
 /// Makes the checkpoint after `base`, of which `exact` is the exact model; all are blobs, and on
@@ -61,30 +54,8 @@ pub fn encode(
     if checkpoint == base {
         return Ok((base, None));
     }
-    save_name(blobs, &checkpoint, &exact)?;
+    Belonging::EXACT.name(blobs.dir(), &checkpoint, &[exact])?;
     Ok((checkpoint, Some(Broadcast { patch, exact })))
-}
-
-fn save_name(
-    blobs: &BlobStore,
-    checkpoint: &BlobHash,
-    exact: &BlobHash,
-) -> Result<(), AggregatorError> {
-    let path = name_path(blobs, checkpoint);
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(blobs.dir())?;
-        file.write_all(exact.to_string().as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        std::fs::File::open(blobs.dir())?.sync_all()
-    };
-    write().map_err(AggregatorError::file(&path))
-}
-
-/// The file that names the exact model behind a checkpoint.
-fn name_path(blobs: &BlobStore, checkpoint: &BlobHash) -> PathBuf {
-    let name = format!("{}.exact", checkpoint.to_file_name());
-    blobs.dir().join(name)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ impl Belonging {
     pub(crate) const STATES: Self = Self("states");
     /// The server's control variate.
     pub(crate) const CONTROL: Self = Self("control");
+    /// The exact model behind it, where checkpoints are encoded.
+    pub(crate) const EXACT: Self = Self("exact");
 
     /// What is named; nothing if no file is there.
     pub(crate) fn of(
