@@ -238,21 +238,19 @@ async fn read_record(
 fn optimizer(facts: &Facts, record: &RoundRecord) -> Check {
     let (task, said) = (&facts.aggregation, &record.step);
     let (before, after) = (said.states_before.clone(), said.states_after.clone());
-    // As a record has them: JSON may round the last digit of a number.
-    let due = serde_json::to_value(StepRecord {
+    let due = StepRecord {
         // Checked on their own.
         control_before: said.control_before,
         control_after: said.control_after,
         ..StepRecord::of(task, before, after)
-    });
-    let is_the_task_s = due.is_ok_and(|due| serde_json::to_value(said).is_ok_and(|s| s == due));
+    };
     let remembers = server_optimizer::of(task).remembers();
     let found = match () {
         () if said.rule != task.rule => Err(format!(
             "the rule is {}, the task wants {}",
             said.rule, task.rule
         )),
-        () if !is_the_task_s => {
+        () if *said != due => {
             Err("the server optimizer or its settings are not the task's".to_owned())
         }
         () if record.round == RoundId::FIRST && !said.states_before.is_empty() => {
