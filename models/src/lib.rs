@@ -27,6 +27,7 @@ mod flatten;
 pub mod mlp;
 mod parameters;
 mod registry;
+mod task;
 mod train;
 
 pub use control::Correction;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ClientOptimizer, ComputeDevice, Correction, Dataset, ModelConfig, ModelError, Parameters,
-    StepReport, TrainConfig, Trained, train, train_corrected,
+    ComputeDevice, Correction, Dataset, ModelConfig, ModelError, Parameters, StepReport,
+    TrainConfig, Trained, train, train_corrected,
 };
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;
@@ -102,24 +102,6 @@ impl Workbench {
     }
 
     fn config(&self, round: RoundId) -> Result<TrainConfig, ModelError> {
-        let training = &self.spec.training;
-        Ok(TrainConfig {
-            model: self.model,
-            optimizer: ClientOptimizer::named(
-                &training.client_optimizer,
-                training.momentum,
-                training.weight_decay,
-            )?,
-            client_lr: training.client_lr,
-            client_lr_decay: training.client_lr_decay,
-            calibrated: training.logit_calibration,
-            local_epochs: training.local_epochs,
-            steps_max: training.steps_max,
-            batch_size: training.batch_size as usize,
-            gradient_norm_max: None,
-            seed: self.spec.seed,
-            // The learning rate of the first round is the task's.
-            round: round.0.saturating_sub(1),
-        })
+        TrainConfig::of_task(&self.spec, round)
     }
 }

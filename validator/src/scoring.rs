@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ClientOptimizer, ComputeDevice, Dataset, Evaluator, ModelConfig, ModelError, Parameters,
-    TensorSpec, TrainConfig, train,
+    ComputeDevice, Dataset, Evaluator, ModelConfig, ModelError, Parameters, TensorSpec,
+    TrainConfig, train,
 };
 use convoke_protocol::ids::{RoundId, TaskId};
 use convoke_protocol::message::Candidate;
@@ -34,7 +34,6 @@ pub const REFERENCE_EPOCHS: u32 = 8;
 pub struct Bench {
     task: TaskId,
     spec: TaskSpec,
-    model: ModelConfig,
     layout: Vec<TensorSpec>,
     data: Dataset,
     device: ComputeDevice,
@@ -70,7 +69,6 @@ impl Bench {
         Ok(Self {
             task,
             spec: spec.clone(),
-            model,
             layout,
             data,
             device,
@@ -173,25 +171,12 @@ impl Bench {
         base: &Parameters,
         stop: &AtomicBool,
     ) -> Result<Parameters, ModelError> {
-        let training = &self.spec.training;
         let config = TrainConfig {
-            model: self.model,
-            optimizer: ClientOptimizer::named(
-                &training.client_optimizer,
-                training.momentum,
-                training.weight_decay,
-            )?,
-            client_lr: training.client_lr,
-            client_lr_decay: training.client_lr_decay,
             // The held-out data is taken as it is: its classes are those that count.
             calibrated: false,
             local_epochs: REFERENCE_EPOCHS,
             steps_max: None,
-            batch_size: training.batch_size as usize,
-            gradient_norm_max: None,
-            seed: self.spec.seed,
-            // The learning rate of the first round is the task's.
-            round: round.0.saturating_sub(1),
+            ..TrainConfig::of_task(&self.spec, round)?
         };
         let mut after_each = |_| keep_on(stop);
         Ok(train(&config, base, &self.data, &self.device, &mut after_each)?.delta)

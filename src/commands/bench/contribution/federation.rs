@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Context as _;
 use convoke_aggregator::filter::clip_ppm;
 use convoke_models::{
-    ClientOptimizer, ComputeDevice, Dataset, DeviceChoice, ModelConfig, Parameters, TrainConfig,
-    initial, train,
+    ComputeDevice, Dataset, DeviceChoice, ModelConfig, Parameters, TrainConfig, initial, train,
 };
 use convoke_protocol::ids::{Address, BlobHash, RoundId};
 use convoke_protocol::message::Candidate;
@@ -121,31 +120,15 @@ impl Federation {
 
     /// What the trainers send in a round, counted from 0.
     pub(super) fn train(&self, base: &Parameters, round: u32) -> anyhow::Result<Vec<Parameters>> {
-        let training = &self.spec.training;
-        let config = TrainConfig {
-            model: self.model,
-            optimizer: ClientOptimizer::named(
-                &training.client_optimizer,
-                training.momentum,
-                training.weight_decay,
-            )?,
-            client_lr: training.client_lr,
-            client_lr_decay: training.client_lr_decay,
-            local_epochs: training.local_epochs,
-            steps_max: training.steps_max,
-            batch_size: training.batch_size as usize,
-            calibrated: training.logit_calibration,
-            gradient_norm_max: None,
-            seed: self.seed,
-            round,
-        };
+        let round = RoundId(round + 1);
+        let config = TrainConfig::of_task(&self.spec, round)?;
         let delta = |trainer: &Trainer| {
             let mut go_on = |_| ControlFlow::Continue(());
             let mut trained = train(&config, base, &trainer.data, &self.device, &mut go_on)?;
             if trainer.quality == Quality::FreeRider
                 && let Some(mut lazy) = Persona::FreeRider.adversary(self.seed)
             {
-                lazy.corrupt(RoundId(round + 1), trained.delta.values_mut());
+                lazy.corrupt(round, trained.delta.values_mut());
             }
             Ok(trained.delta)
         };
