@@ -25,6 +25,8 @@ mod error;
 mod evaluate;
 mod flatten;
 pub mod mlp;
+#[allow(dead_code)]
+mod ops;
 mod parameters;
 mod registry;
 mod task;
