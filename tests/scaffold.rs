@@ -89,14 +89,21 @@ fn federate(spec: &TaskSpec, parties: &[Dataset], rounds: u32, corrected: bool) 
         let server = server.map(|blob| get(dir.path(), &blob));
         let mut next = base.clone();
         for (data, own) in parties.iter().zip(&mut own) {
-            let correction = Correction::new(model.layout().to_vec(), server.as_ref(), own.as_ref());
+            let correction =
+                Correction::new(model.layout().to_vec(), server.as_ref(), own.as_ref());
             let correction = correction.unwrap();
             let config = config(spec, round);
             let mut keep_on = |_| ControlFlow::Continue(());
-            let trained =
-                train_corrected(
-                &model, &config, &base, &correction, data, &device, &mut keep_on,
-            ).unwrap();
+            let trained = train_corrected(
+                &model,
+                &config,
+                &base,
+                &correction,
+                data,
+                &device,
+                &mut keep_on,
+            )
+            .unwrap();
             next.add_scaled(&trained.delta, 1.0 / parties.len() as f32)
                 .unwrap();
             if corrected {

@@ -5,6 +5,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::data::Images;
 
 /// A batch of one kind of examples.
+// Few exist at a time, so the difference in size costs nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub(crate) enum Batch {
     /// Images and their classes.

@@ -57,7 +57,8 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     let bytes = std::fs::read(&args.checkpoint).with_context(|| format!("cannot read {shown}"))?;
     let parameters = Parameters::from_safetensors(&bytes, Some(model.layout()))
         .with_context(|| format!("{shown} is no checkpoint of this model"))?;
-    let result = Evaluator::new(&model, &args.device.open()?, &data.into())?.evaluate(&parameters)?;
+    let result =
+        Evaluator::new(&model, &args.device.open()?, &data.into())?.evaluate(&parameters)?;
     let value = json!({
         "accuracy": result.accuracy,
         "held_out_loss": result.loss,

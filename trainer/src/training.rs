@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ComputeDevice, Correction, Dataset, Model, ModelError, Parameters, StepReport,
-    TrainConfig, Trained, train, train_corrected,
+    ComputeDevice, Correction, Dataset, Model, ModelError, Parameters, StepReport, TrainConfig,
+    Trained, train, train_corrected,
 };
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;
@@ -96,7 +96,15 @@ impl Workbench {
         let server = files.server_control.as_ref().map(read).transpose()?;
         let own = files.own_control.as_ref().map(read).transpose()?;
         let correction = Correction::new(layout.to_vec(), server.as_ref(), own.as_ref())?;
-        let trained = train_corrected(model, &config, &base, &correction, data, device, &mut progress)?;
+        let trained = train_corrected(
+            model,
+            &config,
+            &base,
+            &correction,
+            data,
+            device,
+            &mut progress,
+        )?;
         let own = correction.own_after(&trained.delta, trained.steps, config.client_lr)?;
         Ok(Made {
             trained,

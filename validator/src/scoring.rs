@@ -177,7 +177,15 @@ impl Bench {
             ..TrainConfig::of_task(&self.spec, round)?
         };
         let mut after_each = |_| keep_on(stop);
-        Ok(train(&self.model, &config, base, &self.data, &self.device, &mut after_each)?.delta)
+        Ok(train(
+            &self.model,
+            &config,
+            base,
+            &self.data,
+            &self.device,
+            &mut after_each,
+        )?
+        .delta)
     }
 
     /// The deltas; none of a candidate at fault.

@@ -84,7 +84,8 @@ impl Round {
         spec.contribution.method = method;
         spec.contribution.evaluations_max = evaluations_max;
         let held_out = images(Part::Test, 0, 300);
-        let bench = Bench::new(TaskId(3), &spec, held_out, self.device.clone()).unwrap();
+        let model = Model::of_task(&spec).unwrap();
+        let bench = Bench::new(TaskId(3), &spec, model, held_out, self.device.clone()).unwrap();
         let candidates = self.candidates();
         let mut read = |wanted: &Candidate| {
             let place = candidates.iter().position(|c| c == wanted).unwrap();
@@ -118,7 +119,7 @@ const FREE_RIDER: usize = 2;
 fn images(part: Part, from: usize, count: usize) -> Dataset {
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fashion-mnist");
     let all = Images::open(&share, part).unwrap();
-    all.subset(&(from..from + count).collect::<Vec<_>>())
+    all.subset(&(from..from + count).collect::<Vec<_>>()).into()
 }
 
 fn honest(factors: [u16; 4]) -> [u16; 3] {

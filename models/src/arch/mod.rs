@@ -10,6 +10,6 @@ use crate::ops::{Activation, linear};
 
 /// A dense layer with what follows it.
 fn dense(layer: &Linear, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    let bias = layer.bias.as_ref().map(burn::module::Param::val);
     linear(x, layer.weight.val(), bias, activation)
 }

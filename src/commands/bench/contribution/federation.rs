@@ -125,7 +125,14 @@ impl Federation {
         let config = TrainConfig::of_task(&self.spec, round)?;
         let delta = |trainer: &Trainer| {
             let mut go_on = |_| ControlFlow::Continue(());
-            let mut trained = train(&self.model, &config, base, &trainer.data, &self.device, &mut go_on)?;
+            let mut trained = train(
+                &self.model,
+                &config,
+                base,
+                &trainer.data,
+                &self.device,
+                &mut go_on,
+            )?;
             if trainer.quality == Quality::FreeRider
                 && let Some(mut lazy) = Persona::FreeRider.adversary(self.seed)
             {
