@@ -35,7 +35,9 @@ mod train;
 
 pub use control::Correction;
 pub use data::{Dataset, Images, Part, SplitConfig};
-pub use device::{ComputeDevice, DeviceChoice, limit_threads};
+pub use device::{
+    ComputeDevice, DeviceChoice, DeviceInfo, Memory, Precision, devices, limit_threads,
+};
 pub use error::ModelError;
 pub use evaluate::{Evaluation, Evaluator};
 pub use model::Model;

@@ -46,8 +46,10 @@ impl Evaluator {
         Ok(Self {
             model: model.clone(),
             device: device.clone(),
-            frame: model.frame(&device.0),
-            batches: batches.map(|batch| data.batch(batch, &device.0)).collect(),
+            frame: model.frame(&device.device),
+            batches: batches
+                .map(|batch| data.batch(batch, &device.device))
+                .collect(),
             num_examples: data.len(),
         })
     }
@@ -59,7 +61,9 @@ impl Evaluator {
     /// [`ModelError::Parameters`] if they are not those of the model; [`ModelError::Compute`] if
     /// the device fails, which says nothing about the parameters.
     pub fn evaluate(&self, parameters: &Parameters) -> Result<Evaluation, ModelError> {
-        let network = self.model.load(&self.frame, parameters, &self.device.0)?;
+        let network = self
+            .model
+            .load(&self.frame, parameters, &self.device.device)?;
         let mut tally = Tally::default();
         for batch in &self.batches {
             network.tally(batch, &mut tally)?;

@@ -111,7 +111,7 @@ fn train_with(
 ) -> Result<Trained, ModelError> {
     config.check()?;
     model.check_data(data)?;
-    let device = device.0.clone().autodiff();
+    let device = device.device.clone().autodiff();
     let mut session = Session {
         network: Some(model.load(&model.frame(&device), base, &device)?),
         optimizer: config.optimizer.build(config.gradient_norm_max),
