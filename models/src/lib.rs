@@ -17,6 +17,7 @@
 //!
 //! Same seed, same number of threads, same machine: the same bytes.
 
+pub mod base;
 pub mod cnn;
 mod control;
 pub mod data;
