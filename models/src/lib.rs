@@ -17,6 +17,7 @@
 //!
 //! Same seed, same number of threads, same machine: the same bytes.
 
+pub mod adapter;
 pub mod base;
 pub mod cnn;
 mod control;
@@ -28,6 +29,7 @@ mod flatten;
 pub mod mlp;
 #[allow(dead_code)]
 mod ops;
+pub mod layers;
 mod parameters;
 mod registry;
 mod task;

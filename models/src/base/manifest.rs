@@ -27,7 +27,7 @@ pub struct Manifest {
 }
 
 /// One file of a base.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseFile {
     /// 1 to 128 letters, digits, `.`, `-` and `_`; no path.
@@ -50,7 +50,7 @@ impl Manifest {
     /// [`ModelError::Base`] if there are none or more than 1,024, two have one name, or a name or
     /// length is not allowed.
     pub fn new(mut files: Vec<BaseFile>) -> Result<Self, ModelError> {
-        files.sort_unstable();
+        files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         check(&files).map_err(|reason| refused(Path::new("manifest"), reason))?;
         Ok(Self { files })
     }
