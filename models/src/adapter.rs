@@ -140,7 +140,10 @@ mod tests {
     fn settings_out_of_range_are_refused() {
         config().check().unwrap();
         let all = [
-            AdapterConfig { rank: 0, ..config() },
+            AdapterConfig {
+                rank: 0,
+                ..config()
+            },
             AdapterConfig {
                 rank: 257,
                 ..config()

@@ -82,7 +82,9 @@ impl BertConfig {
             settings.text("hidden_act")? == "gelu",
             "hidden_act must be gelu",
         )?;
-        let kind = settings.text("position_embedding_type").unwrap_or("absolute");
+        let kind = settings
+            .text("position_embedding_type")
+            .unwrap_or("absolute");
         settings.require(kind == "absolute", "positions must be absolute")?;
         let config = Self {
             vocab_size: settings.size("vocab_size")?,
@@ -122,22 +124,42 @@ impl BertConfig {
         let vocabulary = (2..=1 << 20).contains(&self.vocab_size);
         in_range("vocab_size", self.vocab_size, vocabulary, "2 to 1,048,576")?;
         let heads = (1..=256).contains(&self.num_attention_heads);
-        in_range("num_attention_heads", self.num_attention_heads, heads, "1 to 256")?;
+        in_range(
+            "num_attention_heads",
+            self.num_attention_heads,
+            heads,
+            "1 to 256",
+        )?;
         let width = (1..=16_384).contains(&self.hidden_size)
             && self.hidden_size.is_multiple_of(self.num_attention_heads);
         let allowed = "a multiple of num_attention_heads, 1 to 16,384";
         in_range("hidden_size", self.hidden_size, width, allowed)?;
         let inner = (1..=65_536).contains(&self.intermediate_size);
-        in_range("intermediate_size", self.intermediate_size, inner, "1 to 65,536")?;
+        in_range(
+            "intermediate_size",
+            self.intermediate_size,
+            inner,
+            "1 to 65,536",
+        )?;
         let layers = (1..=256).contains(&self.num_hidden_layers);
-        in_range("num_hidden_layers", self.num_hidden_layers, layers, "1 to 256")?;
+        in_range(
+            "num_hidden_layers",
+            self.num_hidden_layers,
+            layers,
+            "1 to 256",
+        )?;
         let positions = (1..=65_536).contains(&self.max_position_embeddings);
         let got = self.max_position_embeddings;
         in_range("max_position_embeddings", got, positions, "1 to 65,536")?;
         let types = (1..=16).contains(&self.type_vocab_size);
         in_range("type_vocab_size", self.type_vocab_size, types, "1 to 16")?;
         let eps = self.layer_norm_eps > 0.0 && self.layer_norm_eps <= 0.1;
-        in_range("layer_norm_eps", self.layer_norm_eps, eps, "above 0, at most 0.1")?;
+        in_range(
+            "layer_norm_eps",
+            self.layer_norm_eps,
+            eps,
+            "above 0, at most 0.1",
+        )?;
         let classes = (2..=65_536).contains(&self.classes);
         in_range("classes", self.classes, classes, "2 to 65,536")
     }
@@ -205,7 +227,13 @@ impl Bert {
             Pooling::First => hidden.narrow(1, 0, 1).reshape([batch, width]),
             Pooling::Mean => {
                 let weights = lengths.iter().flat_map(|&length| {
-                    (0..time).map(move |at| if at < length { 1.0 / length as f32 } else { 0.0 })
+                    (0..time).map(move |at| {
+                        if at < length {
+                            1.0 / length as f32
+                        } else {
+                            0.0
+                        }
+                    })
                 });
                 let weights = TensorData::new(weights.collect::<Vec<f32>>(), [batch, 1, time]);
                 let weights = Tensor::<3>::from_data(weights, &hidden.device());
@@ -253,9 +281,8 @@ struct Block {
 impl Block {
     fn new(config: &BertConfig, builder: &Builder<'_>, path: &str) -> Result<Self, ModelError> {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let dense = |name: &str, shape| {
-            builder.linear(&format!("{path}.{name}"), shape, true, INIT_STD)
-        };
+        let dense =
+            |name: &str, shape| builder.linear(&format!("{path}.{name}"), shape, true, INIT_STD);
         let norm = |name: &str| {
             builder.layer_norm(&format!("{path}.{name}"), width, config.layer_norm_eps)
         };

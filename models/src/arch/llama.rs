@@ -95,9 +95,8 @@ impl LlamaConfig {
         };
         settings.require(!window, "a sliding window is not computed here")?;
         let llama_bias = kind == "llama" && settings.flag("attention_bias");
-        let from_gguf = config.get("_from").and_then(Value::as_str) == Some("gguf");
         settings.require(
-            !llama_bias || from_gguf,
+            !llama_bias,
             "a bias of the attention's output is not computed here",
         )?;
         let heads = settings.size("num_attention_heads")?;
@@ -116,7 +115,7 @@ impl LlamaConfig {
             rope_theta: theta.and_then(Value::as_f64).unwrap_or(10_000.0),
             rms_norm_eps: settings.number("rms_norm_eps")?,
             tie_word_embeddings: settings.flag("tie_word_embeddings"),
-            attention_bias: kind == "qwen2" || llama_bias,
+            attention_bias: kind == "qwen2",
         };
         config.check()?;
         Ok(config)
@@ -158,15 +157,32 @@ impl LlamaConfig {
         let got = self.intermediate_size;
         in_range("intermediate_size", got, inner, "1 to 262,144")?;
         let layers = (1..=512).contains(&self.num_hidden_layers);
-        in_range("num_hidden_layers", self.num_hidden_layers, layers, "1 to 512")?;
+        in_range(
+            "num_hidden_layers",
+            self.num_hidden_layers,
+            layers,
+            "1 to 512",
+        )?;
         let heads = (1..=1024).contains(&self.num_attention_heads)
             && (self.head_dim > 0 || self.hidden_size.is_multiple_of(self.num_attention_heads));
         let got = self.num_attention_heads;
-        in_range("num_attention_heads", got, heads, "1 to 1,024, a divisor of hidden_size")?;
+        in_range(
+            "num_attention_heads",
+            got,
+            heads,
+            "1 to 1,024, a divisor of hidden_size",
+        )?;
         let shared = self.num_key_value_heads > 0
-            && self.num_attention_heads.is_multiple_of(self.num_key_value_heads);
+            && self
+                .num_attention_heads
+                .is_multiple_of(self.num_key_value_heads);
         let got = self.num_key_value_heads;
-        in_range("num_key_value_heads", got, shared, "a divisor of num_attention_heads")?;
+        in_range(
+            "num_key_value_heads",
+            got,
+            shared,
+            "a divisor of num_attention_heads",
+        )?;
         let even = (2..=4096).contains(&self.per_head()) && self.per_head().is_multiple_of(2);
         in_range("head_dim", self.per_head(), even, "even, 2 to 4,096")?;
         let positions = (1..=1 << 20).contains(&self.max_position_embeddings);
@@ -175,7 +191,12 @@ impl LlamaConfig {
         let theta = self.rope_theta >= 1.0 && self.rope_theta <= 1e12;
         in_range("rope_theta", self.rope_theta, theta, "1 to 1e12")?;
         let eps = self.rms_norm_eps > 0.0 && self.rms_norm_eps <= 0.1;
-        in_range("rms_norm_eps", self.rms_norm_eps, eps, "above 0, at most 0.1")
+        in_range(
+            "rms_norm_eps",
+            self.rms_norm_eps,
+            eps,
+            "above 0, at most 0.1",
+        )
     }
 
     fn per_head(&self) -> usize {
@@ -271,7 +292,10 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<2>, dims: [usize; 3]) -> Tensor<2> {
-        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), dims);
+        let x = x.clone()
+            + self
+                .self_attn
+                .forward(self.input_layernorm.forward(x), dims);
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
     }
 }
@@ -336,9 +360,8 @@ struct FeedForward {
 impl FeedForward {
     fn new(config: &LlamaConfig, builder: &Builder<'_>, path: &str) -> Result<Self, ModelError> {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let dense = |name: &str, shape, std| {
-            builder.linear(&format!("{path}.{name}"), shape, false, std)
-        };
+        let dense =
+            |name: &str, shape, std| builder.linear(&format!("{path}.{name}"), shape, false, std);
         Ok(Self {
             gate_proj: dense("gate_proj", [width, inner], INIT_STD)?,
             up_proj: dense("up_proj", [width, inner], INIT_STD)?,

@@ -38,3 +38,6 @@ fn positions(ids: &Tensor<2, Int>) -> Tensor<2, Int> {
     let [_, time] = ids.dims();
     Tensor::<1, Int>::arange(0..time as i64, &ids.device()).unsqueeze()
 }
+
+#[cfg(test)]
+mod tests;

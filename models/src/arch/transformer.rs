@@ -98,7 +98,12 @@ impl TransformerConfig {
         let heads = (1..=256).contains(&self.heads);
         in_range("heads", self.heads, heads, "1 to 256")?;
         let width = (1..=16_384).contains(&self.width) && self.width.is_multiple_of(self.heads);
-        in_range("width", self.width, width, "a multiple of heads, 1 to 16,384")
+        in_range(
+            "width",
+            self.width,
+            width,
+            "a multiple of heads, 1 to 16,384",
+        )
     }
 }
 
@@ -175,9 +180,8 @@ impl Block {
     ) -> Result<Self, ModelError> {
         let width = config.width;
         let residual_std = INIT_STD / (2.0 * config.layers as f64).sqrt();
-        let dense = |name: &str, shape, std| {
-            builder.linear(&format!("{path}.{name}"), shape, true, std)
-        };
+        let dense =
+            |name: &str, shape, std| builder.linear(&format!("{path}.{name}"), shape, true, std);
         let norm = |name: &str| builder.layer_norm(&format!("{path}.{name}"), width, EPS);
         Ok(Self {
             ln_1: norm("ln_1")?,

@@ -255,7 +255,11 @@ fn q3_k(block: &[u8; 110], y: &mut [f32; 256]) {
         let (from, shift) = (32 + part / 8 * 32 + column, part % 8 / 2 * 2);
         let highs = &block[column..column + 16];
         for ((y, q), high) in y.iter_mut().zip(&block[from..from + 16]).zip(highs) {
-            let missing = if (high >> (part / 2)) & 1 == 1 { 0.0 } else { 4.0 };
+            let missing = if (high >> (part / 2)) & 1 == 1 {
+                0.0
+            } else {
+                4.0
+            };
             *y = d * (f32::from((q >> shift) & 3) - missing);
         }
     }
@@ -342,7 +346,10 @@ pub(crate) fn to_q4_1(values: &[f32]) -> Vec<u8> {
     blocks_of(values, 20, |values, bytes| {
         let least = values.iter().copied().fold(f32::INFINITY, f32::min);
         let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let (d, m) = (f16::from_f32((greatest - least) / 15.0), f16::from_f32(least));
+        let (d, m) = (
+            f16::from_f32((greatest - least) / 15.0),
+            f16::from_f32(least),
+        );
         bytes.extend(d.to_le_bytes());
         bytes.extend(m.to_le_bytes());
         let (inverse, m) = (inverse(d), m.to_f32());

@@ -159,15 +159,17 @@ pub(super) fn belongs(name: &str) -> bool {
         "tokenizer.json",
         "tokenizer_config.json",
     ];
-    let weights = name.ends_with(".gguf")
-        || (name.starts_with("model") && name.ends_with(".safetensors"));
+    let weights =
+        name.ends_with(".gguf") || (name.starts_with("model") && name.ends_with(".safetensors"));
     check_name(name).is_ok() && (weights || NAMES.contains(&name))
 }
 
 /// Checks that a name is one of a plain file.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
+    if (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('.')
     {
         Ok(())
     } else {

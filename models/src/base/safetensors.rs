@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ::safetensors::{Dtype, SafeTensors};
+use ::safetensors::Dtype;
+use ::safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use super::encoding::Encoding;
@@ -57,21 +58,20 @@ pub(super) fn head(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, M
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(failed)?;
     let header = u64::from_le_bytes(start);
-    if header > HEADER_MAX.min(length - 8) {
+    if header > HEADER_MAX.min(length.saturating_sub(8)) {
         return Err(refused(
             path,
             format!("a header of {header} bytes, at most {HEADER_MAX} and the file"),
         ));
     }
-    let mut bytes = start.to_vec();
+    let mut bytes = Vec::new();
     file.take(header).read_to_end(&mut bytes).map_err(failed)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| refused(path, error))?;
-    if metadata.data_len() as u64 != length - 8 - header {
-        let reason = format!(
-            "{} bytes of tensors, the file has {}",
-            metadata.data_len(),
-            length - 8 - header
-        );
+    // Checks that the tensors lie one behind the other and have the lengths of their shapes.
+    let metadata: Metadata =
+        serde_json::from_slice(&bytes).map_err(|error| refused(path, error))?;
+    let (expected, found) = (metadata.data_len() as u64, length - 8 - header);
+    if expected != found {
+        let reason = format!("{expected} bytes of tensors, the file has {found}");
         return Err(refused(path, reason));
     }
     let mut tensors = Vec::new();

@@ -56,12 +56,7 @@ impl Linear {
         }
     }
 
-    pub(super) fn with_adapter(
-        self,
-        a: Param<Tensor<2>>,
-        b: Param<Tensor<2>>,
-        scale: f64,
-    ) -> Self {
+    pub(super) fn with_adapter(self, a: Param<Tensor<2>>, b: Param<Tensor<2>>, scale: f64) -> Self {
         Self {
             lora_a: Some(a),
             lora_b: Some(b),

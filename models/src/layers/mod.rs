@@ -158,7 +158,12 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// [`ModelError::Base`], [`ModelError::File`].
-    pub(crate) fn head(&self, path: &str, shape: [usize; 2], std: f64) -> Result<Linear, ModelError> {
+    pub(crate) fn head(
+        &self,
+        path: &str,
+        shape: [usize; 2],
+        std: f64,
+    ) -> Result<Linear, ModelError> {
         let known = self
             .base
             .filter(|base| base.has(&self.name_in(base, &format!("{path}.weight"))));
@@ -189,7 +194,11 @@ impl<'a> Builder<'a> {
         if let Some(blocks) = self.blocks(&name, [width, rows])? {
             return Ok(Embedding::quantized(blocks));
         }
-        Ok(Embedding::new(rows_first.matrix(&name, [rows, width], std)?))
+        Ok(Embedding::new(rows_first.matrix(
+            &name,
+            [rows, width],
+            std,
+        )?))
     }
 
     pub(crate) fn layer_norm(
@@ -248,7 +257,11 @@ impl<'a> Builder<'a> {
 
     /// A frozen matrix in quantized blocks, if the adapter asks for them and the device can use
     /// them; rows are outputs.
-    fn blocks(&self, path: &str, [inputs, outputs]: [usize; 2]) -> Result<Option<Blocks>, ModelError> {
+    fn blocks(
+        &self,
+        path: &str,
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Option<Blocks>, ModelError> {
         let (Some(base), Some(adapter)) = (self.base, self.adapter) else {
             return Ok(None);
         };
@@ -293,12 +306,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A trained parameter that begins as `init` says, drawn from the seed and its path.
-    fn param<const D: usize>(
-        &self,
-        path: &str,
-        shape: [usize; D],
-        init: Init,
-    ) -> Param<Tensor<D>> {
+    fn param<const D: usize>(&self, path: &str, shape: [usize; D], init: Init) -> Param<Tensor<D>> {
         let stream = blake3::hash(path.as_bytes());
         let seed = self.seed;
         lazily(&self.device, shape, move |device| {
@@ -317,7 +325,11 @@ impl<'a> Builder<'a> {
     fn name_in(&self, base: &Base, path: &str) -> String {
         let name = (self.naming.to_hugging_face)(path);
         let with_prefix = format!("{}{name}", self.naming.prefix);
-        if base.has(&with_prefix) { with_prefix } else { name }
+        if base.has(&with_prefix) {
+            with_prefix
+        } else {
+            name
+        }
     }
 }
 
@@ -332,7 +344,8 @@ impl Init {
                 (0..count).map(draw).collect()
             }
             Self::Normal(std) => {
-                let normal = Normal::new(0.0, std as f32).expect("deviations are constants above 0");
+                let normal =
+                    Normal::new(0.0, std as f32).expect("deviations are constants above 0");
                 (0..count).map(|_| normal.sample(rng)).collect()
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Head, Metadata};
+use super::Head;
 
 /// Settings by Hugging Face's names. What is missing is left out: the model's own reading of its
 /// settings says so.
@@ -34,14 +34,19 @@ pub(crate) fn to_hugging_face(head: &Head) -> Value {
     }
     let theta = float("rope.freq_base").unwrap_or(10_000.0);
     config.insert("rope_theta".into(), json!(theta));
-    if let Some(kind) = head.text(&key("rope.scaling.type")).filter(|kind| *kind != "none") {
+    if let Some(kind) = head
+        .text(&key("rope.scaling.type"))
+        .filter(|kind| *kind != "none")
+    {
         config.insert("rope_scaling".into(), json!({ "rope_type": kind }));
     }
-    if head.tensors.keys().any(|name| name.ends_with("q_proj.bias")) {
-        config.insert("attention_bias".into(), json!(true));
-    }
-    if let Some(Metadata::Texts(tokens)) = head.metadata.get("tokenizer.ggml.tokens") {
-        config.insert("vocab_size".into(), json!(tokens.len()));
+    let biased = head
+        .tensors
+        .keys()
+        .any(|name| name.ends_with("q_proj.bias"));
+    config.insert("attention_bias".into(), json!(biased));
+    if let Some(embedding) = head.tensors.get("model.embed_tokens.weight") {
+        config.insert("vocab_size".into(), json!(embedding.shape[0]));
     }
     for (ours, theirs) in TOKENS {
         if let Some(value) = head.integer(ours) {
@@ -59,7 +64,6 @@ const INTEGERS: &[(&str, &str)] = &[
     ("attention.head_count_kv", "num_key_value_heads"),
     ("attention.key_length", "head_dim"),
     ("context_length", "max_position_embeddings"),
-    ("vocab_size", "vocab_size"),
 ];
 
 const TOKENS: &[(&str, &str)] = &[

@@ -86,13 +86,6 @@ impl Head {
             _ => None,
         }
     }
-
-    fn boolean(&self, name: &str) -> Option<bool> {
-        match self.metadata.get(name) {
-            Some(&Metadata::Bool(value)) => Some(value),
-            _ => None,
-        }
-    }
 }
 
 fn parse<R: std::io::Read>(

@@ -58,7 +58,10 @@ fn special(head: &Head, tokens: &[String]) -> Vec<AddedToken> {
     let Some(Metadata::Integers(kinds)) = head.metadata.get("tokenizer.ggml.token_type") else {
         return Vec::new();
     };
-    let marked = tokens.iter().zip(kinds).filter(|(_, kind)| **kind == CONTROL);
+    let marked = tokens
+        .iter()
+        .zip(kinds)
+        .filter(|(_, kind)| **kind == CONTROL);
     marked
         .map(|(token, _)| AddedToken::from(token.clone(), true).normalized(false))
         .collect()
