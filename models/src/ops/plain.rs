@@ -31,10 +31,7 @@ pub(crate) fn linear(
 pub(crate) fn conv3x3_relu_pool(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>) -> Tensor<4> {
     let convolution = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
     let y = relu(conv2d(x, w, Some(b), convolution));
-    max_pool2d(
-        y,
-        MaxPoolOptions::new([2, 2], [2, 2], [0, 0], [1, 1], false),
-    )
+    max_pool2d(y, MaxPoolOptions::new([2, 2]))
 }
 
 pub(crate) fn attention(
