@@ -1,0 +1,136 @@
+//! Held-out loss and accuracy of parameters.
+
+mod tally;
+
+pub(crate) use self::tally::Tally;
+use crate::batch::Batch;
+use crate::data::Dataset;
+use crate::device::ComputeDevice;
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::network::Network;
+use crate::parameters::Parameters;
+
+/// How well parameters do on a data set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy with natural logarithm, 0 or more; lower is better. Infinite if the
+    /// model's output is not finite.
+    pub loss: f64,
+    /// Share of the examples classified correctly, 0 to 1. Output that is not finite is wrong.
+    pub accuracy: f64,
+    /// Examples in the data set.
+    pub num_examples: usize,
+}
+
+/// Evaluates parameters of one model on one data set, again and again: base weights and data are
+/// moved to the device once; images take 4 bytes a pixel.
+#[derive(Debug, Clone)]
+pub struct Evaluator {
+    model: Model,
+    device: ComputeDevice,
+    frame: Network,
+    batches: Vec<Batch>,
+    num_examples: usize,
+}
+
+impl Evaluator {
+    /// Prepares `data` for `model` on `device`.
+    ///
+    /// # Errors
+    /// As [`Model::check_data`].
+    pub fn new(model: &Model, device: &ComputeDevice, data: &Dataset) -> Result<Self, ModelError> {
+        model.check_data(data)?;
+        let order: Vec<usize> = (0..data.len()).collect();
+        let batches = order.chunks(BATCH_SIZE);
+        Ok(Self {
+            model: model.clone(),
+            device: device.clone(),
+            frame: model.frame(&device.0),
+            batches: batches.map(|batch| data.batch(batch, &device.0)).collect(),
+            num_examples: data.len(),
+        })
+    }
+
+    /// Evaluates `parameters`. Equal calls give equal results, bit by bit, for the same number of
+    /// threads.
+    ///
+    /// # Errors
+    /// [`ModelError::Parameters`] if they are not those of the model; [`ModelError::Compute`] if
+    /// the device fails, which says nothing about the parameters.
+    pub fn evaluate(&self, parameters: &Parameters) -> Result<Evaluation, ModelError> {
+        let network = self.model.load(&self.frame, parameters, &self.device.0)?;
+        let mut tally = Tally::default();
+        for batch in &self.batches {
+            network.tally(batch, &mut tally)?;
+        }
+        Ok(tally.evaluation())
+    }
+
+    /// Examples in the data set.
+    pub fn num_examples(&self) -> usize {
+        self.num_examples
+    }
+}
+
+/// Examples evaluated at a time.
+const BATCH_SIZE: usize = 256;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::data::Images;
+    use crate::device::DeviceChoice;
+    use crate::registry::{ModelConfig, ModelKind};
+
+    fn model() -> Model {
+        Model::new(ModelConfig::images(ModelKind::Mlp, 4, 4, 3).unwrap()).unwrap()
+    }
+
+    fn evaluator(count: usize) -> Evaluator {
+        let images = (0..count * 16).map(|i| (i * 31 % 256) as u8).collect();
+        let labels = (0..count).map(|i| (i % 3) as u8).collect();
+        let data = Images::new(images, 4, 4, labels, 3).unwrap().into();
+        Evaluator::new(&model(), &DeviceChoice::Cpu.open().unwrap(), &data).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_knows_nothing_has_the_loss_of_guessing() {
+        let zeros = Parameters::zeros(model().layout().to_vec()).unwrap();
+        let result = evaluator(300).evaluate(&zeros).unwrap();
+        assert!((result.loss - 3f64.ln()).abs() < 1e-6);
+        assert_eq!(result.accuracy, 0.0);
+        assert_eq!(result.num_examples, 300);
+    }
+
+    #[test]
+    fn a_model_that_says_one_class_is_right_for_a_third() {
+        let mut parameters = model().initial(1);
+        parameters.values_mut().fill(0.0);
+        let fc1_values = 64 + 16 * 64;
+        parameters.values_mut()[fc1_values + 1] = 1.0;
+        let result = evaluator(300).evaluate(&parameters).unwrap();
+        assert!((result.accuracy - 1.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn equal_calls_give_equal_results() {
+        let evaluator = evaluator(600);
+        let parameters = model().initial(5);
+        let first = evaluator.evaluate(&parameters).unwrap();
+        assert_eq!(first, evaluator.evaluate(&parameters).unwrap());
+    }
+
+    #[test]
+    fn infinite_output_is_an_infinite_loss() {
+        let mut parameters = model().initial(5);
+        parameters.values_mut().fill(f32::MAX);
+        let result = evaluator(10).evaluate(&parameters).unwrap();
+        assert_eq!(result.loss, f64::INFINITY);
+        assert_eq!(result.accuracy, 0.0);
+        parameters.values_mut().fill(f32::NAN);
+        let result = evaluator(10).evaluate(&parameters).unwrap();
+        assert_eq!(result.loss, f64::INFINITY);
+    }
+}
