@@ -28,6 +28,7 @@ pub mod mlp;
 mod parameters;
 mod registry;
 mod task;
+mod tokenizer;
 mod train;
 
 pub use control::Correction;
@@ -37,4 +38,5 @@ pub use error::ModelError;
 pub use evaluate::{Evaluation, Evaluator};
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, initial, layout};
+pub use tokenizer::Tokenizer;
 pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};

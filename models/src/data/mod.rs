@@ -1,10 +1,24 @@
-//! Labelled images: reading and writing idx files, and splitting a set between parties.
+//! Labelled images: reading and writing idx files, and splitting a set between parties. Text for
+//! language models and for classification, and interactions of users with items.
 
+mod chat;
+mod delimited;
+mod files;
 mod idx;
+mod interactions;
+mod labelled;
+mod sequences;
 mod split;
+mod text;
 
+pub use chat::{ChatTemplate, TURNS_MAX};
+pub use files::{FILE_BYTES_MAX, LINE_BYTES_MAX};
 pub use idx::{IDX_BYTES_MAX, Part};
+pub use interactions::{ITEMS_MAX, Interactions, USERS_MAX};
+pub use labelled::{CLASSES_MAX, Labelled};
+pub use sequences::{Row, SEQUENCE_LEN_MAX, Sequences};
 pub use split::{PARTIES_MAX, SplitConfig, split, split_even};
+pub use text::TextConfig;
 
 use crate::error::ModelError;
 
