@@ -1,5 +1,7 @@
 //! Held-out loss and accuracy of parameters.
 
+pub(crate) mod metrics;
+
 use burn::tensor::Tensor;
 
 use crate::data::Dataset;

@@ -35,6 +35,7 @@ pub use control::Correction;
 pub use data::{Dataset, Part, SplitConfig};
 pub use device::{ComputeDevice, DeviceChoice, limit_threads};
 pub use error::ModelError;
+pub use evaluate::metrics::{Metrics, RANKS_COUNTED, Tally};
 pub use evaluate::{Evaluation, Evaluator};
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, initial, layout};
