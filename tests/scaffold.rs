@@ -7,8 +7,8 @@ use std::path::Path;
 
 use convoke_aggregator::control::{advance, control_of};
 use convoke_models::{
-    ClientOptimizer, Correction, Dataset, DeviceChoice, Evaluator, ModelConfig, Parameters, Part,
-    TrainConfig, initial, layout, train_corrected,
+    ClientOptimizer, Correction, Dataset, DeviceChoice, Evaluator, Images, Model, Parameters, Part,
+    TrainConfig, train_corrected,
 };
 use convoke_protocol::control::ControlStep;
 use convoke_protocol::ids::{BlobHash, RoundId};
@@ -28,10 +28,8 @@ fn task(batch_size: usize, local_epochs: u32) -> TaskSpec {
 fn config(spec: &TaskSpec, round: u32) -> TrainConfig {
     let training = &spec.training;
     TrainConfig {
-        model: ModelConfig::from_spec(&spec.model).unwrap(),
         optimizer: ClientOptimizer::named("sgd", 0.0, 0.0).unwrap(),
         client_lr: training.client_lr,
-        client_lr_decay: training.client_lr_decay,
         local_epochs: training.local_epochs,
         steps_max: None,
         batch_size: training.batch_size as usize,
@@ -45,14 +43,17 @@ fn config(spec: &TaskSpec, round: u32) -> TrainConfig {
 /// Fashion-MNIST images of the two labels of each party, `each` of both.
 fn two_labels_each(each: usize) -> Vec<Dataset> {
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
-    let all = Dataset::open(&share, Part::Train).unwrap();
+    let all = Images::open(&share, Part::Train).unwrap();
     let of_label = |label: usize| {
         let labels = all.labels().iter().enumerate();
         let found = labels.filter(move |(_, l)| usize::from(**l) == label);
         found.map(|(index, _)| index).take(each).collect::<Vec<_>>()
     };
     (0..PARTIES)
-        .map(|party| all.subset(&[of_label(2 * party), of_label(2 * party + 1)].concat()))
+        .map(|party| {
+            let pair = [of_label(2 * party), of_label(2 * party + 1)].concat();
+            all.subset(&pair).into()
+        })
         .collect()
 }
 
@@ -79,9 +80,8 @@ struct Federation {
 fn federate(spec: &TaskSpec, parties: &[Dataset], rounds: u32, corrected: bool) -> Federation {
     let dir = tempfile::tempdir().unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
-    let start = config(spec, 0);
-    let shapes = layout(&start.model).unwrap();
-    let mut at = put(dir.path(), &initial(&start.model, 3).unwrap());
+    let model = Model::of_task(spec).unwrap();
+    let mut at = put(dir.path(), &model.initial(3));
     let mut own: Vec<Option<Parameters>> = vec![None; parties.len()];
     for round in 1..=rounds {
         let base = get(dir.path(), &at);
@@ -89,12 +89,21 @@ fn federate(spec: &TaskSpec, parties: &[Dataset], rounds: u32, corrected: bool) 
         let server = server.map(|blob| get(dir.path(), &blob));
         let mut next = base.clone();
         for (data, own) in parties.iter().zip(&mut own) {
-            let correction = Correction::new(shapes.clone(), server.as_ref(), own.as_ref());
+            let correction =
+                Correction::new(model.layout().to_vec(), server.as_ref(), own.as_ref());
             let correction = correction.unwrap();
             let config = config(spec, round);
             let mut keep_on = |_| ControlFlow::Continue(());
-            let trained =
-                train_corrected(&config, &base, &correction, data, &device, &mut keep_on).unwrap();
+            let trained = train_corrected(
+                &model,
+                &config,
+                &base,
+                &correction,
+                data,
+                &device,
+                &mut keep_on,
+            )
+            .unwrap();
             next.add_scaled(&trained.delta, 1.0 / parties.len() as f32)
                 .unwrap();
             if corrected {
@@ -140,11 +149,11 @@ fn control_variates_help_where_each_party_has_two_labels() {
     let parties = two_labels_each(60);
     let spec = task(10, 10);
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
-    let test = Dataset::open(&share, Part::Test).unwrap();
+    let test = Images::open(&share, Part::Test).unwrap();
     let test = test.subset(&(0..1_000).collect::<Vec<_>>());
     let device = DeviceChoice::Cpu.open().unwrap();
-    let model = ModelConfig::from_spec(&spec.model).unwrap();
-    let evaluator = Evaluator::new(&model, &device, &test).unwrap();
+    let model = Model::of_task(&spec).unwrap();
+    let evaluator = Evaluator::new(&model, &device, &test.into()).unwrap();
     let [plain, corrected] = [false, true].map(|corrected| {
         let ended = federate(&spec, &parties, 12, corrected);
         evaluator.evaluate(&ended.model).unwrap()

@@ -84,6 +84,14 @@ pub enum ModelError {
         /// The name asked for.
         name: String,
     },
+    /// A setting of a model that is unknown or of another type.
+    #[error("[model] of kind \"{model}\": {reason}")]
+    Settings {
+        /// The kind of model.
+        model: String,
+        /// What is wrong, naming the setting.
+        reason: String,
+    },
     /// A setting out of its range.
     #[error("{field} is {got}, allowed: {allowed}")]
     Config {
@@ -122,4 +130,21 @@ pub enum ModelError {
     /// The compute device failed; another device or a second try may help.
     #[error("compute device failed: {0}")]
     Compute(String),
+}
+
+/// Refuses a setting unless it is `good`.
+pub(crate) fn in_range(
+    field: &'static str,
+    got: impl std::fmt::Display,
+    good: bool,
+    allowed: &'static str,
+) -> Result<(), ModelError> {
+    if good {
+        return Ok(());
+    }
+    Err(ModelError::Config {
+        field,
+        got: got.to_string(),
+        allowed,
+    })
 }

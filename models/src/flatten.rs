@@ -1,6 +1,6 @@
 //! From burn's module tree to flat parameters and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -16,30 +16,52 @@ pub(crate) fn layout_of(module: &impl Module) -> Vec<TensorSpec> {
     visitor.layout
 }
 
-/// Reads all parameters of a module.
+/// Reads those parameters of a module that `layout` names.
 ///
 /// # Errors
 /// [`ModelError::Compute`] if the device fails.
-pub(crate) fn flatten(module: &impl Module) -> Result<Parameters, ModelError> {
-    let mut visitor = ValuesVisitor::default();
+///
+/// # Panics
+/// If the module lacks one.
+pub(crate) fn flatten(
+    module: &impl Module,
+    layout: &[TensorSpec],
+) -> Result<Parameters, ModelError> {
+    let wanted = layout.iter().map(|spec| spec.name.as_str()).collect();
+    let mut visitor = ValuesVisitor {
+        path: Path::default(),
+        wanted,
+        tensors: BTreeMap::new(),
+        error: None,
+    };
     module.visit(&mut visitor);
     if let Some(error) = visitor.error {
         return Err(ModelError::Compute(error));
     }
-    let mut layout = Vec::with_capacity(visitor.tensors.len());
-    let mut values = Vec::new();
-    for (name, (shape, tensor)) in visitor.tensors {
-        layout.push(TensorSpec { name, shape });
-        values.extend(tensor);
+    let mut values = Vec::with_capacity(layout.iter().map(TensorSpec::len).sum());
+    for spec in layout {
+        let tensor = visitor.tensors.remove(&spec.name);
+        values.extend(tensor.expect("the layout is the module's"));
     }
-    Parameters::new(layout, values)
+    Parameters::new(layout.to_vec(), values)
 }
 
-/// Replaces all parameters of a module whose layout is that of `parameters`.
-///
-/// # Panics
-/// If the layouts differ.
+/// Puts parameters in their places in a module, to be trained. All others stay as they are.
 pub(crate) fn unflatten<M: Module>(module: M, parameters: &Parameters, device: &Device) -> M {
+    place(module, parameters, device, true)
+}
+
+/// The same for parameters that are not trained.
+#[allow(dead_code)]
+pub(crate) fn unflatten_frozen<M: Module>(
+    module: M,
+    parameters: &Parameters,
+    device: &Device,
+) -> M {
+    place(module, parameters, device, false)
+}
+
+fn place<M: Module>(module: M, parameters: &Parameters, device: &Device, trained: bool) -> M {
     let tensors = parameters
         .tensors()
         .map(|(spec, values)| (spec.name.as_str(), (spec, values)))
@@ -48,6 +70,7 @@ pub(crate) fn unflatten<M: Module>(module: M, parameters: &Parameters, device: &
         path: Path::default(),
         tensors,
         device,
+        trained,
     })
 }
 
@@ -66,10 +89,7 @@ impl Shift {
         Self(parameters.tensors().map(tensor).collect())
     }
 
-    /// The module that much further down.
-    ///
-    /// # Panics
-    /// If the layouts differ.
+    /// The module that much further down, where it has parameters of those names.
     pub(crate) fn subtract_from<M: Module>(&self, module: M) -> M {
         module.map(&mut Subtracter {
             path: Path::default(),
@@ -126,14 +146,14 @@ impl ModuleVisitor for LayoutVisitor {
     }
 }
 
-#[derive(Default)]
-struct ValuesVisitor {
+struct ValuesVisitor<'a> {
     path: Path,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    wanted: BTreeSet<&'a str>,
+    tensors: BTreeMap<String, Vec<f32>>,
     error: Option<String>,
 }
 
-impl ModuleVisitor for ValuesVisitor {
+impl ModuleVisitor for ValuesVisitor<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -143,11 +163,13 @@ impl ModuleVisitor for ValuesVisitor {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = param.val();
-        let shape = tensor.shape().to_vec();
-        match tensor.try_into_vec_as::<f32>() {
+        let name = self.path.name();
+        if !self.wanted.contains(name.as_str()) {
+            return;
+        }
+        match param.val().try_into_vec_as::<f32>() {
             Ok(values) => {
-                self.tensors.insert(self.path.name(), (shape, values));
+                self.tensors.insert(name, values);
             }
             Err(error) => self.error = Some(error.to_string()),
         }
@@ -169,11 +191,9 @@ impl ModuleMapper for Subtracter<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let shift = self
-            .shift
-            .0
-            .get(self.path.name().as_str())
-            .expect("the caller compared the layouts");
+        let Some(shift) = self.shift.0.get(self.path.name().as_str()) else {
+            return param;
+        };
         let value = param.val();
         let shift = shift.clone().reshape(value.shape());
         // A leaf again: the gradient of the next step ends here.
@@ -185,6 +205,7 @@ struct Loader<'a> {
     path: Path,
     tensors: BTreeMap<&'a str, (&'a TensorSpec, &'a [f32])>,
     device: &'a Device,
+    trained: bool,
 }
 
 impl ModuleMapper for Loader<'_> {
@@ -197,13 +218,13 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (spec, values) = self
-            .tensors
-            .get(self.path.name().as_str())
-            .expect("the caller compared the layouts");
+        let Some((spec, values)) = self.tensors.get(self.path.name().as_str()) else {
+            return param;
+        };
         let data = TensorData::new(values.to_vec(), spec.shape.clone());
         // A new leaf in place of the lazy initial value, which is never computed. Without
         // `set_require_grad` it would be frozen silently.
-        Param::initialized(param.id, Tensor::from_data(data, self.device)).set_require_grad(true)
+        Param::initialized(param.id, Tensor::from_data(data, self.device))
+            .set_require_grad(self.trained)
     }
 }

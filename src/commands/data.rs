@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use convoke_models::data::{split, split_even};
-use convoke_models::{Dataset, Part, SplitConfig};
+use convoke_models::{Images, Part, SplitConfig};
 use serde_json::json;
 
 use crate::failure::usage;
@@ -51,27 +51,27 @@ pub(crate) struct SplitArgs {
 #[derive(Debug)]
 pub(crate) struct Parts {
     /// One set for each trainer.
-    pub(crate) trainers: Vec<Dataset>,
+    pub(crate) trainers: Vec<Images>,
     /// One set for each validator.
-    pub(crate) validators: Vec<Dataset>,
+    pub(crate) validators: Vec<Images>,
     /// What nobody has.
-    pub(crate) held_back: Dataset,
+    pub(crate) held_back: Images,
 }
 
 /// A labelled set in two parts, as it comes.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// For the trainers.
-    pub(crate) train: Dataset,
+    pub(crate) train: Images,
     /// For validators, and to hold back.
-    pub(crate) test: Dataset,
+    pub(crate) test: Images,
 }
 
 impl Source {
     /// Reads both parts of a folder.
     pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
-        let train = Dataset::open(folder, Part::Train)?;
-        let test = Dataset::open(folder, Part::Test)?;
+        let train = Images::open(folder, Part::Train)?;
+        let test = Images::open(folder, Part::Test)?;
         Ok(Self { train, test })
     }
 }
@@ -84,8 +84,8 @@ pub(crate) fn embedded() -> anyhow::Result<Source> {
         include_bytes!("../../data/fashion-mnist/train-labels-idx1-ubyte.gz");
     const TEST_IMAGES: &[u8] = include_bytes!("../../data/fashion-mnist/t10k-images-idx3-ubyte.gz");
     const TEST_LABELS: &[u8] = include_bytes!("../../data/fashion-mnist/t10k-labels-idx1-ubyte.gz");
-    let train = Dataset::from_idx(TRAIN_IMAGES, TRAIN_LABELS)?;
-    let test = Dataset::from_idx(TEST_IMAGES, TEST_LABELS)?;
+    let train = Images::from_idx(TRAIN_IMAGES, TRAIN_LABELS)?;
+    let test = Images::from_idx(TEST_IMAGES, TEST_LABELS)?;
     Ok(Source { train, test })
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn divide(
 }
 
 /// Writes a set into a new folder.
-pub(crate) fn save(set: &Dataset, folder: &Path, part: Part) -> anyhow::Result<()> {
+pub(crate) fn save(set: &Images, folder: &Path, part: Part) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(set.save(folder, part)?)
@@ -201,12 +201,12 @@ const EXAMPLES_MIN: usize = 64;
 mod tests {
     use super::*;
 
-    fn set(count: usize) -> Dataset {
+    fn set(count: usize) -> Images {
         let labels = (0..count).map(|index| (index % 10) as u8).collect();
         let images = (0..count * 16)
             .map(|index| (index / 16 % 251) as u8)
             .collect();
-        Dataset::new(images, 4, 4, labels, 10).unwrap()
+        Images::new(images, 4, 4, labels, 10).unwrap()
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
             test: set(200),
         };
         let parts = divide(&source, 4, 3, 0.5, 7).unwrap();
-        let sum = |sets: &[Dataset]| sets.iter().map(Dataset::len).sum::<usize>();
+        let sum = |sets: &[Images]| sets.iter().map(Images::len).sum::<usize>();
         assert_eq!(sum(&parts.trainers), 1_000);
         assert_eq!((sum(&parts.validators), parts.held_back.len()), (100, 100));
         assert!(parts.validators.iter().all(|set| set.len() >= 33));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use convoke_models::{
-    Dataset, DeviceChoice, Evaluator, ModelConfig, ModelKind, Parameters, Part, layout,
+    DeviceChoice, Evaluator, Images, Model, ModelConfig, ModelKind, Parameters, Part,
 };
 use serde_json::json;
 
@@ -49,18 +49,16 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
         PartName::Train => Part::Train,
         PartName::Test => Part::Test,
     };
-    let data = Dataset::open(&args.data, part)?;
-    let model = ModelConfig {
-        kind: args.model,
-        height: data.height(),
-        width: data.width(),
-        classes: args.classes.unwrap_or(data.classes()),
-    };
+    let data = Images::open(&args.data, part)?;
+    let classes = args.classes.unwrap_or(data.classes());
+    let config = ModelConfig::images(args.model, data.height(), data.width(), classes);
+    let model = Model::new(config.context("the model is none of images")?)?;
     let shown = args.checkpoint.display();
     let bytes = std::fs::read(&args.checkpoint).with_context(|| format!("cannot read {shown}"))?;
-    let parameters = Parameters::from_safetensors(&bytes, Some(&layout(&model)?))
+    let parameters = Parameters::from_safetensors(&bytes, Some(model.layout()))
         .with_context(|| format!("{shown} is no checkpoint of this model"))?;
-    let result = Evaluator::new(&model, &args.device.open()?, &data)?.evaluate(&parameters)?;
+    let result =
+        Evaluator::new(&model, &args.device.open()?, &data.into())?.evaluate(&parameters)?;
     let value = json!({
         "accuracy": result.accuracy,
         "held_out_loss": result.loss,

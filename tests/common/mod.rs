@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey};
-use convoke_models::{Dataset, ModelConfig, Part};
+use convoke_models::{Images, Model, Part};
 use convoke_node::claims::{claim_pay, outstanding};
 use convoke_node::{Link, LinkConfig, LinkEvent, terms_of};
 use convoke_proofs::keys::Keys;
@@ -100,8 +100,7 @@ pub fn spec(trainers: u32, validators: u32, rounds: u32) -> TaskSpec {
 impl World {
     /// Starts the chain and posts the task with the model's own initial checkpoint.
     pub async fn start(spec: TaskSpec) -> Self {
-        let model = ModelConfig::from_spec(&spec.model).unwrap();
-        let checkpoint = convoke_models::initial(&model, 7).unwrap().to_safetensors();
+        let checkpoint = Model::of_task(&spec).unwrap().initial(7).to_safetensors();
         Self::with_checkpoint(spec, &checkpoint).await
     }
 
@@ -464,9 +463,9 @@ pub fn convoke(arguments: &[&str]) -> Command {
 }
 
 /// Images of the committed share.
-pub fn images(part: Part, range: std::ops::Range<usize>) -> Dataset {
+pub fn images(part: Part, range: std::ops::Range<usize>) -> Images {
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
-    let all = Dataset::open(&share, part).unwrap();
+    let all = Images::open(&share, part).unwrap();
     all.subset(&range.collect::<Vec<_>>())
 }
 

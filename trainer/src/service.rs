@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoke_client::AddressBook;
-use convoke_models::{Dataset, DeviceChoice, ModelError, Part, Trained, limit_threads};
+use convoke_models::{Dataset, DeviceChoice, Model, ModelError, Part, Trained, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, Patches, StateDir, TaskContext};
 use convoke_protocol::assignment::{Assignment, Start};
@@ -115,12 +115,13 @@ impl Trainer {
             limit_threads(threads)?;
         }
         let device = config.device.parse::<DeviceChoice>()?.open()?;
-        let data = Dataset::open(&config.data, Part::Train)?;
         let state = StateDir::open(&config.dir)?;
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Trainer).await?;
-        let bench = Arc::new(Workbench::new(&task.spec, data, device)?);
+        let model = Model::of_task(&task.spec)?;
+        let data = Dataset::open(&config.data, Part::Train, &model)?;
+        let bench = Arc::new(Workbench::new(&task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
         let link = Link::open(
             endpoint,

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ComputeDevice, Correction, Dataset, ModelConfig, ModelError, Parameters, StepReport,
-    TrainConfig, Trained, train, train_corrected,
+    ComputeDevice, Correction, Dataset, Model, ModelError, Parameters, StepReport, TrainConfig,
+    Trained, train, train_corrected,
 };
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;
@@ -33,7 +33,7 @@ pub struct Made {
 /// Data, device and settings of one task.
 #[derive(Debug)]
 pub struct Workbench {
-    model: ModelConfig,
+    model: Model,
     data: Dataset,
     device: ComputeDevice,
     spec: TaskSpec,
@@ -44,8 +44,12 @@ impl Workbench {
     ///
     /// # Errors
     /// [`ModelError`] for an unknown model, and for images or labels that it cannot take.
-    pub fn new(spec: &TaskSpec, data: Dataset, device: ComputeDevice) -> Result<Self, ModelError> {
-        let model = ModelConfig::from_spec(&spec.model)?;
+    pub fn new(
+        spec: &TaskSpec,
+        model: Model,
+        data: Dataset,
+        device: ComputeDevice,
+    ) -> Result<Self, ModelError> {
         model.check_data(&data)?;
         let bench = Self {
             model,
@@ -69,8 +73,8 @@ impl Workbench {
         stop: &AtomicBool,
         report: &mut dyn FnMut(&StepReport),
     ) -> Result<Made, ModelError> {
-        let layout = convoke_models::layout(&self.model)?;
-        let read = |bytes: &Vec<u8>| Parameters::from_safetensors(bytes, Some(&layout));
+        let (model, layout) = (&self.model, self.model.layout());
+        let read = |bytes: &Vec<u8>| Parameters::from_safetensors(bytes, Some(layout));
         let base = read(&files.checkpoint)?;
         let mut progress = |step: StepReport| {
             report(&step);
@@ -83,7 +87,7 @@ impl Workbench {
         let config = self.config(round)?;
         let (data, device) = (&self.data, &self.device);
         if !self.spec.training.control_variates {
-            let trained = train(&config, &base, data, device, &mut progress)?;
+            let trained = train(model, &config, &base, data, device, &mut progress)?;
             return Ok(Made {
                 trained,
                 own_control: None,
@@ -91,10 +95,17 @@ impl Workbench {
         }
         let server = files.server_control.as_ref().map(read).transpose()?;
         let own = files.own_control.as_ref().map(read).transpose()?;
-        let correction = Correction::new(layout.clone(), server.as_ref(), own.as_ref())?;
-        let trained = train_corrected(&config, &base, &correction, data, device, &mut progress)?;
-        let client_lr = self.spec.training.client_lr_of(round);
-        let own = correction.own_after(&trained.delta, trained.steps, client_lr)?;
+        let correction = Correction::new(layout.to_vec(), server.as_ref(), own.as_ref())?;
+        let trained = train_corrected(
+            model,
+            &config,
+            &base,
+            &correction,
+            data,
+            device,
+            &mut progress,
+        )?;
+        let own = correction.own_after(&trained.delta, trained.steps, config.client_lr)?;
         Ok(Made {
             trained,
             own_control: Some(own),

@@ -10,8 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoke_models::{
-    ComputeDevice, Dataset, Evaluator, ModelConfig, ModelError, Parameters, TensorSpec,
-    TrainConfig, train,
+    ComputeDevice, Dataset, Evaluator, Model, ModelError, Parameters, TrainConfig, train,
 };
 use convoke_protocol::ids::{RoundId, TaskId};
 use convoke_protocol::message::Candidate;
@@ -34,7 +33,7 @@ pub const REFERENCE_EPOCHS: u32 = 8;
 pub struct Bench {
     task: TaskId,
     spec: TaskSpec,
-    layout: Vec<TensorSpec>,
+    model: Model,
     data: Dataset,
     device: ComputeDevice,
     evaluator: Evaluator,
@@ -60,16 +59,15 @@ impl Bench {
     pub fn new(
         task: TaskId,
         spec: &TaskSpec,
+        model: Model,
         data: Dataset,
         device: ComputeDevice,
     ) -> Result<Self, ModelError> {
-        let model = ModelConfig::from_spec(&spec.model)?;
         let evaluator = Evaluator::new(&model, &device, &data)?;
-        let layout = convoke_models::layout(&model)?;
         Ok(Self {
             task,
             spec: spec.clone(),
-            layout,
+            model,
             data,
             device,
             evaluator,
@@ -96,7 +94,7 @@ impl Bench {
     ) -> Result<Scored, ValidatorError> {
         let measured = candidates.len() + 1;
         progress(0, measured);
-        let base = Parameters::from_safetensors(checkpoint, Some(&self.layout))?;
+        let base = Parameters::from_safetensors(checkpoint, Some(self.model.layout()))?;
         let before = self.evaluator.evaluate(&base)?;
         if !before.loss.is_finite() {
             let reason = "the checkpoint's held-out loss is not finite";
@@ -159,7 +157,7 @@ impl Bench {
     }
 
     fn loss_of(&self, checkpoint: &[u8]) -> Result<u64, ModelError> {
-        let parameters = Parameters::from_safetensors(checkpoint, Some(&self.layout))?;
+        let parameters = Parameters::from_safetensors(checkpoint, Some(self.model.layout()))?;
         // Saturates.
         Ok((self.evaluator.evaluate(&parameters)?.loss * 1e6) as u64)
     }
@@ -179,7 +177,15 @@ impl Bench {
             ..TrainConfig::of_task(&self.spec, round)?
         };
         let mut after_each = |_| keep_on(stop);
-        Ok(train(&config, base, &self.data, &self.device, &mut after_each)?.delta)
+        Ok(train(
+            &self.model,
+            &config,
+            base,
+            &self.data,
+            &self.device,
+            &mut after_each,
+        )?
+        .delta)
     }
 
     /// The deltas; none of a candidate at fault.
@@ -190,7 +196,7 @@ impl Bench {
     ) -> Result<Vec<Option<Parameters>>, ModelError> {
         let delta = |candidate: &Candidate| {
             // Not a delta of this model, or not finite: the submission's fault.
-            Ok(Parameters::from_safetensors(&read(candidate)?, Some(&self.layout)).ok())
+            Ok(Parameters::from_safetensors(&read(candidate)?, Some(self.model.layout())).ok())
         };
         candidates.iter().map(delta).collect()
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
 use convoke_compress::Codec;
-use convoke_models::{Dataset, DeviceChoice, Part, limit_threads};
+use convoke_models::{Dataset, DeviceChoice, Model, Part, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, Patches, StateDir, TaskContext};
 use convoke_protocol::factors::{AttemptId, SignedReveal};
@@ -110,12 +110,13 @@ impl Validator {
             limit_threads(threads)?;
         }
         let device = config.device.parse::<DeviceChoice>()?.open()?;
-        let data = Dataset::open(&config.data, Part::Test)?;
         let state = StateDir::open(&config.dir)?;
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Validator).await?;
-        let bench = Arc::new(Bench::new(config.task, &task.spec, data, device)?);
+        let model = Model::of_task(&task.spec)?;
+        let data = Dataset::open(&config.data, Part::Test, &model)?;
+        let bench = Arc::new(Bench::new(config.task, &task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
         let link = Link::open(
             endpoint,

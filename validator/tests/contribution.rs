@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use convoke_models::{
-    ClientOptimizer, ComputeDevice, Dataset, DeviceChoice, ModelConfig, Parameters, Part,
-    TrainConfig, initial, train,
+    ClientOptimizer, ComputeDevice, Dataset, DeviceChoice, Images, Model, Parameters, Part,
+    TrainConfig, train,
 };
 use convoke_protocol::factors::FACTOR_ONE;
 use convoke_protocol::held_out;
@@ -30,15 +30,13 @@ struct Round {
 impl Round {
     fn new(client_lr: f64) -> Self {
         let spec = TaskSpec::parse("name = \"t\"\n[model]\nkind = \"mlp\"\n").unwrap();
-        let model = ModelConfig::from_spec(&spec.model).unwrap();
+        let model = Model::of_task(&spec).unwrap();
         let device = DeviceChoice::Cpu.open().unwrap();
-        let base = initial(&model, 7).unwrap();
+        let base = model.initial(7);
         let delta = |trainer: usize| {
             let config = TrainConfig {
-                model,
                 optimizer: ClientOptimizer::named("sgd", 0.9, 0.0).unwrap(),
                 client_lr,
-                client_lr_decay: 1.0,
                 local_epochs: 1,
                 steps_max: Some(8),
                 batch_size: 32,
@@ -49,7 +47,7 @@ impl Round {
             };
             let data = images(Part::Train, 300 * trainer, 300);
             let mut go_on = |_| ControlFlow::Continue(());
-            train(&config, &base, &data, &device, &mut go_on)
+            train(&model, &config, &base, &data, &device, &mut go_on)
                 .unwrap()
                 .delta
         };
@@ -86,7 +84,8 @@ impl Round {
         spec.contribution.method = method;
         spec.contribution.evaluations_max = evaluations_max;
         let held_out = images(Part::Test, 0, 300);
-        let bench = Bench::new(TaskId(3), &spec, held_out, self.device.clone()).unwrap();
+        let model = Model::of_task(&spec).unwrap();
+        let bench = Bench::new(TaskId(3), &spec, model, held_out, self.device.clone()).unwrap();
         let candidates = self.candidates();
         let mut read = |wanted: &Candidate| {
             let place = candidates.iter().position(|c| c == wanted).unwrap();
@@ -119,8 +118,8 @@ const FREE_RIDER: usize = 2;
 
 fn images(part: Part, from: usize, count: usize) -> Dataset {
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fashion-mnist");
-    let all = Dataset::open(&share, part).unwrap();
-    all.subset(&(from..from + count).collect::<Vec<_>>())
+    let all = Images::open(&share, part).unwrap();
+    all.subset(&(from..from + count).collect::<Vec<_>>()).into()
 }
 
 fn honest(factors: [u16; 4]) -> [u16; 3] {

@@ -11,7 +11,7 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 
-use super::{Dataset, SIDE_MAX};
+use super::images::{Images, SIDE_MAX};
 use crate::error::ModelError;
 
 /// Most bytes of an idx file after decompression: 1 GiB.
@@ -47,7 +47,7 @@ impl fmt::Display for Part {
     }
 }
 
-impl Dataset {
+impl Images {
     /// Reads one part from a folder in MNIST layout.
     ///
     /// Files may end in `.gz`, and have a dot before `idx` instead of a dash. The number of
@@ -131,7 +131,7 @@ struct Idx {
     body: Vec<u8>,
 }
 
-fn assemble(images: Idx, labels: Idx) -> Result<Dataset, String> {
+fn assemble(images: Idx, labels: Idx) -> Result<Images, String> {
     let (count, height, width) = (images.sizes[0], images.sizes[1], images.sizes[2]);
     if count != labels.body.len() {
         return Err(format!("{count} images, {} labels", labels.body.len()));
@@ -141,7 +141,7 @@ fn assemble(images: Idx, labels: Idx) -> Result<Dataset, String> {
         .iter()
         .max()
         .map_or(1, |&max| usize::from(max) + 1);
-    Dataset::new(images.body, height, width, labels.body, classes).map_err(|e| e.to_string())
+    Images::new(images.body, height, width, labels.body, classes).map_err(|e| e.to_string())
 }
 
 fn find(folder: &Path, part: Part, content: Content) -> Result<PathBuf, ModelError> {
@@ -283,8 +283,8 @@ mod tests {
 
     use super::*;
 
-    fn small() -> Dataset {
-        Dataset::new((0..24).collect(), 2, 3, vec![0, 2, 1, 2], 3).unwrap()
+    fn small() -> Images {
+        Images::new((0..24).collect(), 2, 3, vec![0, 2, 1, 2], 3).unwrap()
     }
 
     fn idx(content: Content, sizes: &[u32], body: &[u8]) -> Vec<u8> {
@@ -306,7 +306,7 @@ mod tests {
     fn written_files_are_read_back_the_same() {
         let folder = tempfile::tempdir().unwrap();
         small().save(folder.path(), Part::Test).unwrap();
-        assert_eq!(Dataset::open(folder.path(), Part::Test).unwrap(), small());
+        assert_eq!(Images::open(folder.path(), Part::Test).unwrap(), small());
         let first = std::fs::read(folder.path().join("t10k-images-idx3-ubyte.gz")).unwrap();
         small().save(folder.path(), Part::Test).unwrap();
         let again = std::fs::read(folder.path().join("t10k-images-idx3-ubyte.gz")).unwrap();
@@ -327,7 +327,7 @@ mod tests {
                     std::fs::write(folder.path().join(name), bytes).unwrap();
                 }
             }
-            assert_eq!(Dataset::open(folder.path(), Part::Train).unwrap(), small());
+            assert_eq!(Images::open(folder.path(), Part::Train).unwrap(), small());
         }
     }
 
@@ -335,13 +335,13 @@ mod tests {
     fn bytes_in_memory_are_read_compressed_or_not() {
         let images = idx(Content::Images, &[4, 2, 3], small().images());
         let labels = idx(Content::Labels, &[4], small().labels());
-        assert_eq!(Dataset::from_idx(&images, &gzip(&labels)).unwrap(), small());
+        assert_eq!(Images::from_idx(&images, &gzip(&labels)).unwrap(), small());
     }
 
     #[test]
     fn a_missing_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Dataset::open(folder.path(), Part::Train).unwrap_err();
+        let error = Images::open(folder.path(), Part::Train).unwrap_err();
         assert!(error.to_string().contains("train-images-idx3-ubyte"));
     }
 
@@ -369,7 +369,7 @@ mod tests {
             (gzip(&[0; 99])[..20].to_vec(), "in-memory images"),
         ];
         for (images, expected) in cases {
-            let error = Dataset::from_idx(&images, &labels).unwrap_err().to_string();
+            let error = Images::from_idx(&images, &labels).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
             assert!(error.contains("in-memory images"), "{error}");
         }
@@ -379,7 +379,7 @@ mod tests {
     fn numbers_of_images_and_labels_must_agree() {
         let images = idx(Content::Images, &[4, 2, 3], small().images());
         let labels = idx(Content::Labels, &[3], &small().labels()[..3]);
-        let error = Dataset::from_idx(&images, &labels).unwrap_err().to_string();
+        let error = Images::from_idx(&images, &labels).unwrap_err().to_string();
         assert!(error.contains("4 images, 3 labels"), "{error}");
     }
 
@@ -387,7 +387,7 @@ mod tests {
     fn the_committed_share_is_balanced() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fashion-mnist");
         for (part, per_class) in [(Part::Train, 1200), (Part::Test, 200)] {
-            let data = Dataset::open(&folder, part).unwrap();
+            let data = Images::open(&folder, part).unwrap();
             assert_eq!((data.height(), data.width()), (28, 28));
             assert_eq!(data.class_counts(), [per_class; 10]);
         }
@@ -399,8 +399,8 @@ mod tests {
             images in proptest::collection::vec(any::<u8>(), 0..200),
             labels in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
-            let _ = Dataset::from_idx(&images, &labels);
-            let _ = Dataset::from_idx(&gzip(&images), &gzip(&labels));
+            let _ = Images::from_idx(&images, &labels);
+            let _ = Images::from_idx(&gzip(&images), &gzip(&labels));
         }
 
         #[test]
@@ -411,7 +411,7 @@ mod tests {
             images[position] = value;
             images.truncate(cut);
             let labels = idx(Content::Labels, &[4], small().labels());
-            if let Ok(data) = Dataset::from_idx(&images, &labels) {
+            if let Ok(data) = Images::from_idx(&images, &labels) {
                 prop_assert_eq!(data.images().len(), 24);
             }
         }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use convoke_aggregator::rules;
+use convoke_models::{ModelConfig, ModelKind};
 use convoke_protocol::ids::Amount;
 use convoke_protocol::task::{
-    AggregationSpec, CohortSpec, CompressionSpec, ContributionSpec, ModelSpec, ProofMode,
-    RewardSpec, StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
+    AggregationSpec, CohortSpec, CompressionSpec, ContributionSpec, ProofMode, RewardSpec,
+    StakeSpec, TaskSpec, TimingSpec, TrainingSpec,
 };
 
 use super::DemoArgs;
@@ -106,7 +107,6 @@ impl Plan {
 
     /// The task that is posted, without its initial checkpoint.
     pub(crate) fn task(&self, source: &Source) -> anyhow::Result<TaskSpec> {
-        let side = |pixels: usize| u32::try_from(pixels).context("images too large");
         let spec = TaskSpec {
             name: self.name.clone(),
             description: format!(
@@ -116,12 +116,16 @@ impl Plan {
             rounds: self.rounds,
             seed: self.seed,
             initial: None,
-            model: ModelSpec {
-                kind: "cnn".into(),
-                height: side(source.train.height())?,
-                width: side(source.train.width())?,
-                classes: side(source.train.classes().max(source.test.classes()))?,
-            },
+            model: ModelConfig::images(
+                ModelKind::Cnn,
+                source.train.height(),
+                source.train.width(),
+                source.train.classes().max(source.test.classes()),
+            )
+            .context("the demo's model is one of images")?
+            .to_spec(),
+            base: None,
+            adapter: None,
             training: TrainingSpec {
                 client_lr: 0.02,
                 client_lr_decay: lr_decay(self.rounds),
@@ -336,7 +340,11 @@ pub(crate) mod tests {
         for arguments in [vec![], vec!["--trainers", "256", "--rounds", "10000"]] {
             let out = folder.path().join(arguments.len().to_string());
             let spec = check(&arguments, &out).unwrap().task(&source).unwrap();
-            assert_eq!((spec.model.height, spec.model.classes), (28, 10));
+            let side = spec.model.config["height"].as_integer();
+            assert_eq!(
+                (side, spec.model.config["classes"].as_integer()),
+                (Some(28), Some(10))
+            );
             assert_eq!(spec.reward.pool, POOL);
         }
     }

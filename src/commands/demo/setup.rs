@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey};
-use convoke_models::{Dataset, Part};
+use convoke_models::{Images, Part};
 use convoke_proofs::size::Size;
 use convoke_protocol::ids::{Amount, Role, TaskId};
 use convoke_protocol::task::{StakeSpec, TaskSpec};
@@ -43,7 +43,7 @@ pub(crate) struct Stage {
     /// The initial checkpoint.
     pub(crate) initial: PathBuf,
     /// Images that neither trainers nor validators have.
-    pub(crate) held_back: Dataset,
+    pub(crate) held_back: Images,
     /// HOST:PORT of the aggregator.
     pub(crate) aggregator: String,
     /// Images of each trainer, in order.
@@ -121,7 +121,7 @@ fn divide(
     source: &data::Source,
     (trainers, validators): &(Vec<PathBuf>, Vec<PathBuf>),
     (alpha, seed): (f64, u64),
-) -> anyhow::Result<(Dataset, Vec<usize>)> {
+) -> anyhow::Result<(Images, Vec<usize>)> {
     let parts = data::divide(source, trainers.len(), validators.len(), alpha, seed)?;
     let jobs: Vec<_> = parts
         .trainers
@@ -156,7 +156,7 @@ fn divide(
     })?;
     Ok((
         parts.held_back,
-        parts.trainers.iter().map(Dataset::len).collect(),
+        parts.trainers.iter().map(Images::len).collect(),
     ))
 }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use convoke_models::{ComputeDevice, DeviceChoice, Evaluator, ModelConfig, Parameters, layout};
+use convoke_models::{ComputeDevice, DeviceChoice, Evaluator, Model, Parameters};
 use convoke_node::LinkEvent;
 use convoke_node::link::LinkHandle;
 use convoke_protocol::ids::BlobHash;
@@ -177,9 +177,9 @@ fn start_measuring(
     blobs: BlobStore,
     handle: LinkHandle,
 ) -> anyhow::Result<(mpsc::Sender<Order>, mpsc::Receiver<Measure>)> {
-    let model = ModelConfig::from_spec(&stage.spec.model)?;
+    let model = Model::of_task(&stage.spec)?;
     let device: ComputeDevice = DeviceChoice::Cpu.open()?;
-    let evaluator = Evaluator::new(&model, &device, &stage.held_back)?;
+    let evaluator = Evaluator::new(&model, &device, &stage.held_back.clone().into())?;
     let (orders_tx, mut orders) = mpsc::channel::<Order>(1_024);
     let (measures_tx, measures) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -196,7 +196,7 @@ fn start_measuring(
 }
 
 async fn measure(
-    model: &ModelConfig,
+    model: &Model,
     evaluator: &Evaluator,
     blobs: &BlobStore,
     handle: &LinkHandle,
@@ -204,7 +204,7 @@ async fn measure(
 ) -> anyhow::Result<Measured> {
     fetch(blobs, handle, checkpoint).await?;
     let bytes = blobs.read(&checkpoint)?;
-    let parameters = Parameters::from_safetensors(&bytes, Some(&layout(model)?))?;
+    let parameters = Parameters::from_safetensors(&bytes, Some(model.layout()))?;
     let evaluator = evaluator.clone();
     let evaluation = tokio::task::spawn_blocking(move || evaluator.evaluate(&parameters))
         .await

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use convoke_client::{Chain, ProofCircuits};
-use convoke_models::{ModelConfig, Parameters};
+use convoke_models::{Model, Parameters};
 use convoke_node::terms_of;
 use convoke_protocol::ids::{Address, Amount, BlobHash, TaskId};
 use convoke_protocol::task::{SplitKind, TaskSpec};
@@ -259,8 +259,7 @@ pub(crate) fn draw_initial(spec: &mut TaskSpec, folder: &Path) -> anyhow::Result
 
 /// Draws the initial checkpoint without writing it; gives its file's name and its bytes.
 fn name_initial(spec: &mut TaskSpec) -> anyhow::Result<(PathBuf, Vec<u8>)> {
-    let model = ModelConfig::from_spec(&spec.model)?;
-    let bytes = convoke_models::initial(&model, spec.seed)?.to_safetensors();
+    let bytes = Model::of_task(spec)?.initial(spec.seed).to_safetensors();
     spec.initial = Some(BlobHash::of(&bytes));
     let name = format!("{}-initial.safetensors", file_stem(&spec.name));
     Ok((name.into(), bytes))
@@ -270,8 +269,8 @@ fn name_initial(spec: &mut TaskSpec) -> anyhow::Result<(PathBuf, Vec<u8>)> {
 fn adopt_initial(spec: &mut TaskSpec, file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
-    let layout = convoke_models::layout(&ModelConfig::from_spec(&spec.model)?)?;
-    Parameters::from_safetensors(&bytes, Some(&layout))
+    let model = Model::of_task(spec)?;
+    Parameters::from_safetensors(&bytes, Some(model.layout()))
         .with_context(|| format!("{shown} is no checkpoint of the task's model"))?;
     spec.initial = Some(BlobHash::of(&bytes));
     Ok(())

@@ -114,17 +114,14 @@ impl Utility for HeldOutUtility<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use convoke_models::{Dataset, DeviceChoice, ModelConfig, ModelKind, initial};
+    use convoke_models::{DeviceChoice, Images, Model, ModelConfig, ModelKind};
     use convoke_valuation::{Game, exact_shapley, leave_one_out};
 
     use super::*;
 
-    const MODEL: ModelConfig = ModelConfig {
-        kind: ModelKind::Mlp,
-        height: 4,
-        width: 4,
-        classes: 3,
-    };
+    fn model() -> Model {
+        Model::new(ModelConfig::images(ModelKind::Mlp, 4, 4, 3).unwrap()).unwrap()
+    }
 
     struct Scene {
         evaluator: Evaluator,
@@ -136,10 +133,10 @@ mod tests {
     fn scene(players: u64) -> Scene {
         let images = (0..60 * 16).map(|i| (i * 31 % 256) as u8).collect();
         let labels = (0..60).map(|i| (i % 3) as u8).collect();
-        let data = Dataset::new(images, 4, 4, labels, 3).unwrap();
-        let evaluator = Evaluator::new(&MODEL, &DeviceChoice::Cpu.open().unwrap(), &data);
-        let base = initial(&MODEL, 1).unwrap();
-        let delta = |seed| Parameters::delta(&base, &initial(&MODEL, seed).unwrap()).unwrap();
+        let data = Images::new(images, 4, 4, labels, 3).unwrap().into();
+        let evaluator = Evaluator::new(&model(), &DeviceChoice::Cpu.open().unwrap(), &data);
+        let base = model().initial(1);
+        let delta = |seed| Parameters::delta(&base, &model().initial(seed)).unwrap();
         Scene {
             evaluator: evaluator.unwrap(),
             deltas: (2..2 + players).map(delta).collect(),

@@ -1,7 +1,7 @@
 //! The ranges of a task file's values.
 
 use super::{
-    BPS, CohortSpec, ModelSpec, RewardSpec, StakeSpec, TaskFileError, TaskSpec, TimingSpec,
+    BPS, CohortSpec, RewardSpec, Schedule, StakeSpec, TaskFileError, TaskSpec, TimingSpec,
     TrainingSpec,
 };
 
@@ -25,6 +25,10 @@ impl TaskSpec {
         )?;
         within("rounds", self.rounds, 1..=10_000, "1 to 10000")?;
         self.model.check()?;
+        self.base.as_ref().map_or(Ok(()), super::BaseSpec::check)?;
+        self.adapter
+            .as_ref()
+            .map_or(Ok(()), super::AdapterSpec::check)?;
         self.training.check()?;
         self.aggregation.check()?;
         self.compression.check()?;
@@ -34,20 +38,6 @@ impl TaskSpec {
         self.reward.check()?;
         self.stake.check(self.cohort.validators_min)?;
         self.check_modes()
-    }
-}
-
-impl ModelSpec {
-    fn check(&self) -> Result<(), TaskFileError> {
-        within(
-            "model.kind (its length)",
-            self.kind.len(),
-            1..=32,
-            "a model's name",
-        )?;
-        within("model.height", self.height, 4..=512, "4 to 512")?;
-        within("model.width", self.width, 4..=512, "4 to 512")?;
-        within("model.classes", self.classes, 2..=256, "2 to 256")
     }
 }
 
@@ -95,6 +85,25 @@ impl TrainingSpec {
             0.0..=1.0,
             "0 to 1",
         )?;
+        within(
+            "training.micro_batch_size",
+            self.micro_batch_size.unwrap_or(1),
+            1..=self.batch_size,
+            "1 to batch_size",
+        )?;
+        within(
+            "training.gradient_norm_max",
+            self.gradient_norm_max.unwrap_or(1.0),
+            1e-6..=1e6,
+            "0.000001 to 1000000",
+        )?;
+        within(
+            "training.warmup_steps",
+            self.warmup_steps,
+            0..=1_000_000,
+            "0 to 1000000",
+        )?;
+        within("training.proximal", self.proximal, 0.0..=100.0, "0 to 100")?;
         one_of(
             "training.client_optimizer",
             &self.client_optimizer,
@@ -102,11 +111,12 @@ impl TrainingSpec {
             "\"sgd\", \"adamw\"",
         )?;
         let plain = self.client_optimizer == "sgd" && self.momentum == 0.0;
-        if self.control_variates && !plain {
+        let even = self.schedule == Schedule::Constant && self.warmup_steps == 0;
+        if self.control_variates && !(plain && even) {
             return Err(TaskFileError::Range {
                 field: "training.control_variates",
                 got: "true".into(),
-                allowed: "false, or client_optimizer = \"sgd\" with momentum = 0",
+                allowed: "false, or client_optimizer = \"sgd\" with momentum = 0 and a constant client learning rate",
             });
         }
         Ok(())
@@ -245,7 +255,7 @@ pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     }
 }
 
-fn one_of(
+pub(super) fn one_of(
     field: &'static str,
     got: &str,
     names: &[&str],

@@ -3,7 +3,7 @@
 use super::{CohortSpec, RewardSpec, StakeSpec, TimingSpec, TrainingSpec};
 use crate::ids::Amount;
 use crate::split::SplitKind;
-use crate::task::ProofMode;
+use crate::task::{ProofMode, Schedule};
 
 impl Default for TrainingSpec {
     fn default() -> Self {
@@ -11,6 +11,11 @@ impl Default for TrainingSpec {
             local_epochs: 1,
             steps_max: None,
             batch_size: 32,
+            micro_batch_size: None,
+            gradient_norm_max: None,
+            schedule: Schedule::Constant,
+            warmup_steps: 0,
+            proximal: 0.0,
             client_optimizer: "sgd".into(),
             client_lr: 0.02,
             client_lr_decay: 0.85,
@@ -78,13 +83,5 @@ impl Default for StakeSpec {
 }
 
 pub(super) fn rounds() -> u32 {
-    10
-}
-
-pub(super) fn side() -> u32 {
-    28
-}
-
-pub(super) fn classes() -> u32 {
     10
 }

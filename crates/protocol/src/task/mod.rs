@@ -9,6 +9,7 @@ mod check;
 mod compression;
 mod contribution;
 mod defaults;
+mod model;
 mod modes;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::aggregation::{AggregationMode, AggregationSpec, ServerOptimizerKind};
 pub use self::compression::{CodecKind, CompressionSpec};
 pub use self::contribution::{ContributionSpec, ScoreMethod};
+pub use self::model::{AdapterSpec, BaseSpec, ModelSpec};
 pub use self::modes::EXAMPLE_WEIGHT;
 use crate::ids::{Amount, BlobHash};
 pub use crate::split::SplitKind;
@@ -70,6 +72,12 @@ pub struct TaskSpec {
     pub initial: Option<BlobHash>,
     /// `[model]`: what is trained.
     pub model: ModelSpec,
+    /// `[base]`: pretrained weights to start from, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseSpec>,
+    /// `[adapter]`: to train small additions to the base instead of all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterSpec>,
     /// `[training]`: what each trainer does in a round.
     #[serde(default)]
     pub training: TrainingSpec,
@@ -96,23 +104,6 @@ pub struct TaskSpec {
     pub stake: StakeSpec,
 }
 
-/// `[model]`: an image classifier, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// `kind = "cnn"` or `"mlp"`; the models crate knows the names.
-    pub kind: String,
-    /// Image height in pixels, 4 to 512.
-    #[serde(default = "defaults::side")]
-    pub height: u32,
-    /// Image width in pixels, 4 to 512.
-    #[serde(default = "defaults::side")]
-    pub width: u32,
-    /// Number of classes, 2 to 256.
-    #[serde(default = "defaults::classes")]
-    pub classes: u32,
-}
-
 /// `[training]`: client-side hyper-parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,6 +114,19 @@ pub struct TrainingSpec {
     pub steps_max: Option<u32>,
     /// Examples in a step, 1 to 4,096.
     pub batch_size: u32,
+    /// So many of them are computed at a time and their gradients added up, if set; 1 to
+    /// `batch_size`. The step is the same, but for rounding; it takes less memory.
+    pub micro_batch_size: Option<u32>,
+    /// Gradients are scaled down to this norm, over all tensors together, if set; above 0.
+    pub gradient_norm_max: Option<f64>,
+    /// How the client learning rate runs within a round.
+    pub schedule: Schedule,
+    /// Steps at the beginning of a round over which the client learning rate rises linearly, 0 to
+    /// 1,000,000.
+    pub warmup_steps: u32,
+    /// mu of the proximal term mu/2 |w - w0|^2, which keeps a trainer near the checkpoint w0 that
+    /// it began from (FedProx, Li et al. 2020, arXiv:1812.06127), 0 to 100; 0 for none.
+    pub proximal: f64,
     /// `"sgd"` or `"adamw"`.
     pub client_optimizer: String,
     /// Client learning rate in round 1, above 0, at most 10.
@@ -140,6 +144,18 @@ pub struct TrainingSpec {
     /// Control variates against the drift of skewed data (SCAFFOLD, Karimireddy et al. 2020,
     /// arXiv:1910.06378); with `sgd` without momentum only.
     pub control_variates: bool,
+}
+
+/// How the client learning rate runs within a round, behind the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// It falls in a line to 0 at the last step.
+    Linear,
+    /// It falls along half a cosine to 0 at the last step.
+    Cosine,
 }
 
 /// `[cohort]`: numbers of participants.

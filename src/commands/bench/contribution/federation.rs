@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Context as _;
 use convoke_aggregator::filter::clip_ppm;
 use convoke_models::{
-    ComputeDevice, Dataset, DeviceChoice, ModelConfig, Parameters, TrainConfig, initial, train,
+    ComputeDevice, Dataset, DeviceChoice, Images, Model, Parameters, TrainConfig, train,
 };
 use convoke_protocol::ids::{Address, BlobHash, RoundId};
 use convoke_protocol::message::Candidate;
@@ -74,7 +74,7 @@ pub(super) struct Trainer {
 /// Trainers and validators of one task on the demo's images.
 pub(super) struct Federation {
     pub(super) spec: TaskSpec,
-    pub(super) model: ModelConfig,
+    pub(super) model: Model,
     pub(super) device: ComputeDevice,
     pub(super) trainers: Vec<Trainer>,
     pub(super) held_out: Vec<Dataset>,
@@ -87,12 +87,12 @@ impl Federation {
         let spec = TaskSpec::parse(&format!(
             "name = \"bench\"\nseed = {seed}\n[model]\nkind = {kind:?}\n"
         ))?;
-        let model = ModelConfig::from_spec(&spec.model)?;
+        let model = Model::of_task(&spec)?;
         let parts = data::divide(&data::embedded()?, trainers, VALIDATORS, 0.5, seed)?;
         let first = parts.trainers.first().cloned();
         let first = first.context("there is at least one trainer")?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let trainer = |(index, data): (usize, Dataset)| {
+        let trainer = |(index, data): (usize, Images)| {
             let quality = Quality::of(index);
             let data = match quality {
                 Quality::Clean | Quality::FreeRider => data,
@@ -100,6 +100,7 @@ impl Federation {
                 Quality::FewExamples => data.subset(&(0..data.len() / FEW).collect::<Vec<_>>()),
                 Quality::Duplicate => first.clone(),
             };
+            let data = data.into();
             anyhow::Ok(Trainer { quality, data })
         };
         let trainers = parts.trainers.into_iter().enumerate().map(trainer);
@@ -108,14 +109,14 @@ impl Federation {
             model,
             device: DeviceChoice::Cpu.open()?,
             trainers: trainers.collect::<Result<_, _>>()?,
-            held_out: parts.validators,
+            held_out: parts.validators.into_iter().map(Into::into).collect(),
             seed,
         })
     }
 
     /// The checkpoint of the first round.
-    pub(super) fn initial(&self) -> anyhow::Result<Parameters> {
-        Ok(initial(&self.model, self.seed)?)
+    pub(super) fn initial(&self) -> Parameters {
+        self.model.initial(self.seed)
     }
 
     /// What the trainers send in a round, counted from 0.
@@ -124,7 +125,14 @@ impl Federation {
         let config = TrainConfig::of_task(&self.spec, round)?;
         let delta = |trainer: &Trainer| {
             let mut go_on = |_| ControlFlow::Continue(());
-            let mut trained = train(&config, base, &trainer.data, &self.device, &mut go_on)?;
+            let mut trained = train(
+                &self.model,
+                &config,
+                base,
+                &trainer.data,
+                &self.device,
+                &mut go_on,
+            )?;
             if trainer.quality == Quality::FreeRider
                 && let Some(mut lazy) = Persona::FreeRider.adversary(self.seed)
             {
@@ -154,7 +162,7 @@ impl Federation {
     }
 }
 
-fn with_noisy_labels(data: &Dataset, rng: &mut ChaCha8Rng) -> anyhow::Result<Dataset> {
+fn with_noisy_labels(data: &Images, rng: &mut ChaCha8Rng) -> anyhow::Result<Images> {
     let mut draw = |label: &u8| {
         if rng.random_bool(NOISE) {
             rng.random_range(0..data.classes()) as u8
@@ -163,7 +171,7 @@ fn with_noisy_labels(data: &Dataset, rng: &mut ChaCha8Rng) -> anyhow::Result<Dat
         }
     };
     let labels = data.labels().iter().map(&mut draw).collect();
-    Ok(Dataset::new(
+    Ok(Images::new(
         data.images().to_vec(),
         data.height(),
         data.width(),

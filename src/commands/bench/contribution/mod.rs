@@ -103,7 +103,7 @@ pub(crate) async fn run(args: ContributionArgs, format: Format) -> anyhow::Resul
 /// One tally for each method, the exact values last.
 fn measure(args: &ContributionArgs) -> anyhow::Result<(Federation, Vec<Tally>)> {
     let federation = Federation::new(&args.model, args.players as usize, args.seed)?;
-    let mut base = federation.initial()?;
+    let mut base = federation.initial();
     let mut tallies: Vec<Tally> = METHODS.iter().map(|(name, _)| Tally::new(name)).collect();
     for round in 0..args.rounds {
         let deltas = federation.train(&base, round)?;
@@ -113,6 +113,7 @@ fn measure(args: &ContributionArgs) -> anyhow::Result<(Federation, Vec<Tally>)> 
             let bench = Bench::new(
                 TaskId(1),
                 &federation.spec,
+                federation.model.clone(),
                 held_out.clone(),
                 federation.device.clone(),
             )?;

@@ -1,0 +1,158 @@
+//! The operations that the layers are made of.
+//!
+//! Each has a plain version, composed of burn's own tensor operations, in [`plain`]: it serves
+//! every device and every number format, and the tests hold the fused versions against it.
+
+use burn::tensor::{Int, Tensor};
+
+pub(crate) mod plain;
+
+/// What follows a dense layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Nothing.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x Φ(x), with the exact error function (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    Gelu,
+    /// Its approximation by a hyperbolic tangent (same paper).
+    GeluTanh,
+    /// x σ(x), also called swish.
+    Silu,
+}
+
+/// Which keys a query attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mask<'a> {
+    /// All.
+    None,
+    /// Those at its own position and before.
+    Causal,
+    /// The first so many of its sequence, one number for each sequence, each at least 1.
+    Lengths(&'a [usize]),
+}
+
+/// Which values of a head a rotation pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RopeStyle {
+    /// i and i + d/2, as Hugging Face lays out weights.
+    Halves,
+    /// 2i and 2i + 1, as GGUF files of the llama family lay them out.
+    Interleaved,
+}
+
+/// `activation(x w + b)`.
+///
+/// # Shapes
+/// - x: `[rows, inputs]`
+/// - w: `[inputs, outputs]`
+/// - b: `[outputs]`
+/// - output: `[rows, outputs]`
+pub(crate) fn linear(
+    x: Tensor<2>,
+    w: Tensor<2>,
+    b: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<2> {
+    plain::linear(x, w, b, activation)
+}
+
+/// `maxpool2x2(relu(conv3x3(x, w) + b))`, with stride 1 and a border of one zero for the
+/// convolution; an odd last row or column is left out by the pooling.
+///
+/// # Shapes
+/// - x: `[batch, channels_in, height, width]`, sides at least 2
+/// - w: `[channels_out, channels_in, 3, 3]`
+/// - b: `[channels_out]`
+/// - output: `[batch, channels_out, height / 2, width / 2]`
+pub(crate) fn conv3x3_relu_pool(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>) -> Tensor<4> {
+    plain::conv3x3_relu_pool(x, w, b)
+}
+
+/// Scaled dot-product attention of many heads, softmax(q kᵀ / √d) v for each; each head of keys
+/// and values serves `heads / heads_kv` heads of queries (Ainslie et al. 2023, arXiv:2305.13245).
+///
+/// # Shapes
+/// - q: `[batch, time, heads * d]`
+/// - k, v: `[batch, time, heads_kv * d]`
+/// - output: `[batch, time, heads * d]`
+///
+/// # Panics
+/// If `heads` is not a multiple of `heads_kv`, or [`Mask::Lengths`] has not one length for each
+/// sequence.
+pub(crate) fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    heads: usize,
+    heads_kv: usize,
+    mask: Mask<'_>,
+) -> Tensor<3> {
+    plain::attention(q, k, v, heads, heads_kv, mask)
+}
+
+/// `(x - mean) / sqrt(variance + eps) * gamma + beta`, of each row (Ba et al. 2016,
+/// arXiv:1607.06450).
+///
+/// # Shapes
+/// - x: `[rows, width]`
+/// - gamma, beta: `[width]`
+/// - output: `[rows, width]`
+pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<2> {
+    plain::layer_norm(x, gamma, beta, eps)
+}
+
+/// `x / sqrt(mean of squares + eps) * gamma`, of each row (Zhang and Sennrich 2019,
+/// arXiv:1910.07467).
+///
+/// # Shapes
+/// - x: `[rows, width]`
+/// - gamma: `[width]`
+/// - output: `[rows, width]`
+pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
+    plain::rms_norm(x, gamma, eps)
+}
+
+/// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a head of d values at
+/// position p is turned by the angle p · theta^(-2i/d). Positions count from 0.
+///
+/// # Shapes
+/// - x: `[batch, time, heads * d]`, d even
+/// - output: the same
+pub(crate) fn rope(x: Tensor<3>, heads: usize, theta: f64, style: RopeStyle) -> Tensor<3> {
+    plain::rope(x, heads, theta, style)
+}
+
+/// `silu(gate) * up` (Shazeer 2020, arXiv:2002.05202).
+///
+/// # Shapes
+/// - gate, up, output: `[rows, width]`
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    plain::swiglu(gate, up)
+}
+
+/// The rows of a table.
+///
+/// # Shapes
+/// - table: `[vocabulary, width]`
+/// - ids: `[batch, time]`, each below the vocabulary
+/// - output: `[batch, time, width]`
+pub(crate) fn embedding(table: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    plain::embedding(table, ids)
+}
+
+/// Σ wᵢ · −log softmax(logitsᵢ)[targetᵢ].
+///
+/// # Shapes
+/// - logits: `[rows, classes]`
+/// - targets: `[rows]`, each below the number of classes
+/// - weights: `[rows]`
+/// - output: `[1]`
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+) -> Tensor<1> {
+    plain::cross_entropy(logits, targets, weights)
+}
