@@ -2,6 +2,8 @@
 
 pub mod cnn;
 pub mod mlp;
+pub mod recommender;
+pub mod resnet18;
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;

@@ -110,7 +110,7 @@ impl Interactions {
         &self.users[user]
     }
 
-    /// The items of user `user`, oldest first; 1 or more.
+    /// The items of user `user`, oldest first; none in subsets only.
     ///
     /// # Panics
     /// If `user` is not below [`users`](Self::users).
@@ -156,7 +156,7 @@ impl Interactions {
         let mut last = Vec::with_capacity(self.users());
         for user in 0..self.users() {
             let items = self.items(user);
-            let kept = items.len().saturating_sub(1).max(1);
+            let kept = items.len().saturating_sub(1).max(1).min(items.len());
             rest.items.extend(&items[..kept]);
             rest.ends.push(rest.items.len());
             last.push(items.get(kept).copied());
@@ -164,24 +164,29 @@ impl Interactions {
         (rest, last)
     }
 
-    /// The users `chosen`, in that order, with all their interactions.
+    /// The interactions at `indices`, still in the order of time, each once; users keep their
+    /// places, and those without any have none.
     ///
     /// # Panics
-    /// If one is not below [`users`](Self::users).
+    /// If one is not below [`len`](Self::len).
     #[must_use]
-    pub fn subset(&self, chosen: &[usize]) -> Self {
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let mut kept = vec![false; self.items.len()];
+        for &index in indices {
+            kept[index] = true;
+        }
         let mut subset = Self {
-            users: chosen
-                .iter()
-                .map(|&user| self.users[user].clone())
-                .collect(),
-            ends: Vec::with_capacity(chosen.len()),
-            items: Vec::new(),
+            users: self.users.clone(),
+            ends: Vec::with_capacity(self.ends.len()),
+            items: Vec::with_capacity(indices.len()),
             catalogue: self.catalogue,
         };
-        for &user in chosen {
-            subset.items.extend(self.items(user));
+        let mut begin = 0;
+        for &end in &self.ends {
+            let all = (begin..end).filter(|&index| kept[index]);
+            subset.items.extend(all.map(|index| self.items[index]));
             subset.ends.push(subset.items.len());
+            begin = end;
         }
         subset
     }
@@ -269,8 +274,11 @@ mod tests {
         assert_eq!((set.name(1), set.items(1)), ("a", &[9, 1][..]));
         let pairs: Vec<_> = (0..5).map(|index| set.pair(index)).collect();
         assert_eq!(pairs, [(0, 4), (0, 3), (0, 7), (1, 9), (1, 1)]);
-        let other = set.subset(&[1]);
-        assert_eq!((other.name(0), other.items(0)), ("a", &[9, 1][..]));
+        let some = set.subset(&[4, 2, 0]);
+        assert_eq!((some.items(0), some.items(1)), (&[4, 7][..], &[1][..]));
+        assert_eq!((some.users(), some.pair(2)), (2, (1, 1)));
+        let one = set.subset(&[3]);
+        assert_eq!((one.items(0).len(), one.pair(0)), (0, (1, 9)));
     }
 
     #[test]

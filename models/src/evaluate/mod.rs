@@ -68,13 +68,11 @@ impl Evaluator {
     /// As [`Model::check_data`].
     pub fn new(model: &Model, device: &ComputeDevice, data: &Dataset) -> Result<Self, ModelError> {
         model.check_data(data)?;
-        let order: Vec<usize> = (0..data.len()).collect();
-        let batches = order.chunks(BATCH_SIZE);
         Ok(Self {
             model: model.clone(),
             device: device.clone(),
             frame: model.frame(&device.0),
-            batches: batches.map(|batch| data.batch(batch, &device.0)).collect(),
+            batches: data.batches(&device.0),
             num_examples: data.len(),
         })
     }
@@ -99,9 +97,6 @@ impl Evaluator {
         self.num_examples
     }
 }
-
-/// Examples evaluated at a time.
-const BATCH_SIZE: usize = 256;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
