@@ -34,14 +34,16 @@ mod network;
 mod ops;
 mod parameters;
 mod registry;
+mod tokenizer;
 mod train;
 
 pub use control::Correction;
 pub use data::{Dataset, Images, Part, SplitConfig};
 pub use device::{ComputeDevice, DeviceChoice, limit_threads};
 pub use error::ModelError;
-pub use evaluate::{Evaluation, Evaluator};
+pub use evaluate::{Evaluation, Evaluator, RANKS_COUNTED};
 pub use model::Model;
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, Takes};
+pub use tokenizer::Tokenizer;
 pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};

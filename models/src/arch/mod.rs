@@ -4,6 +4,8 @@ pub mod bert;
 pub mod cnn;
 pub mod llama;
 pub mod mlp;
+pub mod recommender;
+pub mod resnet18;
 pub mod transformer;
 
 mod settings;
