@@ -18,7 +18,9 @@
 //!
 //! Same seed, same number of threads, same machine: the same bytes.
 
+pub mod adapter;
 pub mod arch;
+pub mod base;
 mod batch;
 mod control;
 pub mod data;
@@ -26,11 +28,13 @@ mod device;
 mod error;
 mod evaluate;
 mod flatten;
+pub mod layers;
 mod model;
 mod network;
 mod ops;
 mod parameters;
 mod registry;
+mod tokenizer;
 mod train;
 
 pub use control::Correction;
@@ -39,8 +43,9 @@ pub use device::{
     ComputeDevice, DeviceChoice, DeviceInfo, Memory, Precision, devices, limit_threads,
 };
 pub use error::ModelError;
-pub use evaluate::{Evaluation, Evaluator};
+pub use evaluate::{Evaluation, Evaluator, RANKS_COUNTED};
 pub use model::Model;
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, Takes};
+pub use tokenizer::Tokenizer;
 pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};
