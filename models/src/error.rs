@@ -73,6 +73,22 @@ pub enum ModelError {
     /// A split that cannot be made.
     #[error("split: {0}")]
     Split(String),
+    /// Base weights that are damaged, of a kind that is not read, or not those of the model.
+    #[error("{file}: {reason}")]
+    Base {
+        /// The file or folder.
+        file: String,
+        /// What is wrong, with the values found and expected.
+        reason: String,
+    },
+    /// Base weights could not be fetched, or others came than the task asks for.
+    #[error("fetching from {from}: {reason}")]
+    Fetch {
+        /// Where they should come from.
+        from: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// No model of that name.
     #[error("unknown model \"{name}\", known: {known}")]
     UnknownModel {

@@ -18,7 +18,9 @@
 //!
 //! Same seed, same number of threads, same machine: the same bytes.
 
+pub mod adapter;
 pub mod arch;
+pub mod base;
 mod batch;
 mod control;
 pub mod data;
@@ -26,6 +28,7 @@ mod device;
 mod error;
 mod evaluate;
 mod flatten;
+pub mod layers;
 mod model;
 mod network;
 mod ops;
@@ -37,7 +40,9 @@ mod train;
 
 pub use control::Correction;
 pub use data::{Dataset, Images, Part, SplitConfig};
-pub use device::{ComputeDevice, DeviceChoice, limit_threads};
+pub use device::{
+    ComputeDevice, DeviceChoice, DeviceInfo, Memory, Precision, devices, limit_threads,
+};
 pub use error::ModelError;
 pub use evaluate::{Evaluation, Evaluator, RANKS_COUNTED};
 pub use model::Model;

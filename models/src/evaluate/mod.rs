@@ -71,8 +71,8 @@ impl Evaluator {
         Ok(Self {
             model: model.clone(),
             device: device.clone(),
-            frame: model.frame(&device.0),
-            batches: data.batches(&device.0),
+            frame: model.frame(&device.device),
+            batches: data.batches(&device.device),
             num_examples: data.len(),
         })
     }
@@ -84,7 +84,9 @@ impl Evaluator {
     /// [`ModelError::Parameters`] if they are not those of the model; [`ModelError::Compute`] if
     /// the device fails, which says nothing about the parameters.
     pub fn evaluate(&self, parameters: &Parameters) -> Result<Evaluation, ModelError> {
-        let network = self.model.load(&self.frame, parameters, &self.device.0)?;
+        let network = self
+            .model
+            .load(&self.frame, parameters, &self.device.device)?;
         let mut tally = Tally::default();
         for batch in &self.batches {
             network.tally(batch, &mut tally)?;

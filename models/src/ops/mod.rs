@@ -3,8 +3,19 @@
 //! Each has a plain version, composed of burn's own tensor operations, in [`plain`]: it serves
 //! every device and every number format, and the tests hold the fused versions against it.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 
+use fused::{Input, apply, supported};
+
+mod embedding;
+mod fused;
+mod linear;
+mod loss;
+mod math;
+mod matmul;
+mod norm;
 pub(crate) mod plain;
 
 /// What follows a dense layer.
@@ -55,7 +66,14 @@ pub(crate) fn linear(
     b: Option<Tensor<1>>,
     activation: Activation,
 ) -> Tensor<2> {
-    plain::linear(x, w, b, activation)
+    if !supported(&x) || !supported(&w) || !b.as_ref().is_none_or(supported) {
+        return plain::linear(x, w, b, activation);
+    }
+    let (x, w) = (Input::of(x), Input::of(w));
+    match b {
+        Some(b) => apply(linear::Linear(activation), [x, w, Input::of(b)]),
+        None => apply(linear::Linear(activation), [x, w]),
+    }
 }
 
 /// `maxpool2x2(relu(conv3x3(x, w) + b))`, with stride 1 and a border of one zero for the
@@ -100,7 +118,11 @@ pub(crate) fn attention(
 /// - gamma, beta: `[width]`
 /// - output: `[rows, width]`
 pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<2> {
-    plain::layer_norm(x, gamma, beta, eps)
+    if !supported(&x) || !supported(&gamma) || !supported(&beta) {
+        return plain::layer_norm(x, gamma, beta, eps);
+    }
+    let inputs = [Input::of(x), Input::of(gamma), Input::of(beta)];
+    apply(norm::Norm { eps: eps as f32 }, inputs)
 }
 
 /// `x / sqrt(mean of squares + eps) * gamma`, of each row (Zhang and Sennrich 2019,
@@ -111,7 +133,13 @@ pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f
 /// - gamma: `[width]`
 /// - output: `[rows, width]`
 pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
-    plain::rms_norm(x, gamma, eps)
+    if !supported(&x) || !supported(&gamma) {
+        return plain::rms_norm(x, gamma, eps);
+    }
+    apply(
+        norm::Norm { eps: eps as f32 },
+        [Input::of(x), Input::of(gamma)],
+    )
 }
 
 /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a head of d values at
@@ -139,7 +167,12 @@ pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// - ids: `[batch, time]`, each below the vocabulary
 /// - output: `[batch, time, width]`
 pub(crate) fn embedding(table: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
-    plain::embedding(table, ids)
+    if !supported(&table) {
+        return plain::embedding(table, ids);
+    }
+    let [batch, _] = ids.dims();
+    let ids = indices(ids);
+    apply(embedding::Embedding { ids, batch }, [Input::of(table)])
 }
 
 /// Σ wᵢ · −log softmax(logitsᵢ)[targetᵢ].
@@ -147,12 +180,28 @@ pub(crate) fn embedding(table: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
 /// # Shapes
 /// - logits: `[rows, classes]`
 /// - targets: `[rows]`, each below the number of classes
-/// - weights: `[rows]`
+/// - weights: `[rows]`; no gradient flows to them
 /// - output: `[1]`
 pub(crate) fn cross_entropy(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
 ) -> Tensor<1> {
-    plain::cross_entropy(logits, targets, weights)
+    if !supported(&logits) || !supported(&weights) {
+        return plain::cross_entropy(logits, targets, weights);
+    }
+    let weights: Vec<f32> = weights.into_data().iter().collect();
+    let (targets, weights) = (indices(targets), weights.into());
+    apply(loss::CrossEntropy { targets, weights }, [Input::of(logits)])
 }
+
+/// Integers of the CPU as indices; a negative one becomes one that is out of range.
+fn indices<const D: usize>(integers: Tensor<D, Int>) -> Arc<[usize]> {
+    let integers = integers.into_data();
+    let index = |i: i64| usize::try_from(i).unwrap_or(usize::MAX);
+    integers.iter::<i64>().map(index).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

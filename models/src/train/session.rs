@@ -53,8 +53,8 @@ impl<'a> Session<'a> {
             data,
             ..
         } = *training;
-        let device = training.device.0.clone().autodiff();
-        let plain = training.device.0.clone();
+        let device = training.device.device.clone().autodiff();
+        let plain = training.device.device.clone();
         let stopping = match (config.early_stop, training.held_out) {
             (None, _) => None,
             (Some(_), None) => {
@@ -275,7 +275,7 @@ impl<'a> Session<'a> {
         self.optimizer.restore(
             header.optimizer_steps,
             snapshot.optimizer.clone(),
-            &self.training.device.0,
+            &self.training.device.device,
         )?;
         self.step = header.step;
         self.mean = Mean {

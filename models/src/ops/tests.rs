@@ -1,0 +1,190 @@
+//! The fused operations against the plain ones, forward and backward.
+
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::*;
+
+/// Tensors from one seed, on the CPU with gradients.
+struct Draw(ChaCha20Rng);
+
+impl Draw {
+    fn seeded(seed: u64) -> Self {
+        Self(ChaCha20Rng::seed_from_u64(seed))
+    }
+
+    fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        let len = shape.iter().product();
+        let values: Vec<f32> = (0..len).map(|_| self.0.random_range(-2.0..2.0)).collect();
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+    }
+
+    fn integers<const D: usize>(&mut self, below: i64, shape: [usize; D]) -> Tensor<D, Int> {
+        let len = shape.iter().product();
+        let values: Vec<i64> = (0..len).map(|_| self.0.random_range(0..below)).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff())
+    }
+
+    /// The gradients of a sum with random weights.
+    fn backward<const D: usize>(&mut self, output: Tensor<D>) -> Gradients {
+        let weights = self.tensor(output.dims()).detach();
+        (output * weights).sum().backward()
+    }
+}
+
+fn assert_near<const D: usize>(what: &str, fused: Tensor<D>, plain: Tensor<D>) {
+    assert_eq!(fused.dims(), plain.dims(), "{what}");
+    let (fused, plain) = (fused.into_data(), plain.into_data());
+    let scale = plain.iter::<f32>().fold(1.0, |a: f32, b| a.max(b.abs()));
+    for (i, (fused, plain)) in fused.iter::<f32>().zip(plain.iter::<f32>()).enumerate() {
+        let error = (fused - plain).abs();
+        assert!(
+            error <= 3e-6 * scale,
+            "{what} {i}: {fused} instead of {plain}"
+        );
+    }
+}
+
+/// Compares outputs, and gradients of the inputs, with autodiff and without.
+macro_rules! compare {
+    ($seed:expr, |$($input:ident),+| $fused:expr, $plain:expr) => {{
+        let fused = {
+            $(let $input = $input.clone();)+
+            $fused
+        };
+        let plain = {
+            $(let $input = $input.clone();)+
+            $plain
+        };
+        assert_near("output", fused.clone().inner(), plain.clone().inner());
+        let bare = {
+            $(let $input = $input.clone().inner();)+
+            $fused
+        };
+        assert_near("output without autodiff", bare, plain.clone().inner());
+        let fused = Draw::seeded($seed).backward(fused);
+        let plain = Draw::seeded($seed).backward(plain);
+        $({
+            let name = concat!("gradient of ", stringify!($input));
+            let (fused, plain) = ($input.grad(&fused), $input.grad(&plain));
+            assert_near(name, fused.unwrap(), plain.unwrap());
+        })+
+    }};
+}
+
+const ACTIVATIONS: [Activation; 5] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Silu,
+];
+
+#[test]
+fn linear_is_as_composed() {
+    for activation in ACTIVATIONS {
+        for [rows, inputs, outputs] in [[1, 1, 1], [5, 7, 3], [64, 50, 33], [257, 64, 96]] {
+            let mut draw = Draw::seeded(rows as u64);
+            let (x, w) = (draw.tensor([rows, inputs]), draw.tensor([inputs, outputs]));
+            let b = draw.tensor([outputs]);
+            compare!(
+                1,
+                |x, w, b| linear(x, w, Some(b), activation),
+                plain::linear(x, w, Some(b), activation)
+            );
+            compare!(
+                2,
+                |x, w| linear(x, w, None, activation),
+                plain::linear(x, w, None, activation)
+            );
+            let table: Tensor<2> = draw.tensor([outputs, inputs]);
+            compare!(
+                3,
+                |x, table| linear(x, table.transpose(), None, activation),
+                plain::linear(x, table.transpose(), None, activation)
+            );
+        }
+    }
+}
+
+#[test]
+fn frozen_weights_get_no_gradient() {
+    let mut draw = Draw::seeded(4);
+    let (x, w, b) = (draw.tensor([6, 5]), draw.tensor([5, 4]), draw.tensor([4]));
+    let frozen = Tensor::from_inner(w.clone().inner());
+    let run = |w: Tensor<2>| linear(x.clone(), w, Some(b.clone()), Activation::Gelu);
+    let with = Draw::seeded(5).backward(run(w.clone()));
+    let without = Draw::seeded(5).backward(run(frozen.clone()));
+    assert_near("x", x.grad(&without).unwrap(), x.grad(&with).unwrap());
+    assert_near("b", b.grad(&without).unwrap(), b.grad(&with).unwrap());
+    assert!(frozen.grad(&without).is_none() && w.grad(&with).is_some());
+}
+
+#[test]
+fn norms_are_as_composed() {
+    for [rows, width] in [[1, 2], [3, 7], [300, 96], [65, 257]] {
+        let mut draw = Draw::seeded(width as u64);
+        let x = draw.tensor([rows, width]);
+        let (gamma, beta) = (draw.tensor([width]), draw.tensor([width]));
+        compare!(
+            6,
+            |x, gamma, beta| layer_norm(x, gamma, beta, 1e-3),
+            plain::layer_norm(x, gamma, beta, 1e-3)
+        );
+        compare!(
+            7,
+            |x, gamma| rms_norm(x, gamma, 1e-5),
+            plain::rms_norm(x, gamma, 1e-5)
+        );
+    }
+}
+
+#[test]
+fn embedding_is_as_composed() {
+    let mut draw = Draw::seeded(8);
+    let table = draw.tensor([11, 5]);
+    let ids = draw.integers(11, [3, 17]);
+    compare!(
+        9,
+        |table| embedding(table, ids.clone()),
+        plain::embedding(table, ids.clone())
+    );
+}
+
+#[test]
+fn cross_entropy_is_as_composed() {
+    for [rows, classes] in [[1, 2], [9, 10], [70, 513]] {
+        let mut draw = Draw::seeded(classes as u64);
+        let logits: Tensor<2> = draw.tensor([rows, classes]);
+        let targets = draw.integers(classes as i64, [rows]);
+        let weights = draw.tensor([rows]).detach().abs();
+        compare!(
+            10,
+            |logits| cross_entropy(logits * 9.0, targets.clone(), weights.clone()),
+            plain::cross_entropy(logits * 9.0, targets.clone(), weights.clone())
+        );
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_says_so() {
+    let device = Device::flex();
+    let logits = Tensor::<2>::from_data([[0.0, f32::NAN], [1.0, 2.0]], &device);
+    let targets = Tensor::<1, Int>::from_data([0, 1], &device);
+    let loss = cross_entropy(logits, targets, Tensor::ones([2], &device));
+    assert!(loss.into_scalar::<f32>().is_nan());
+}
+
+#[test]
+#[should_panic(expected = "targets are below 2")]
+fn targets_out_of_range_are_our_bug() {
+    let device = Device::flex();
+    let targets = Tensor::<1, Int>::from_data([2], &device);
+    cross_entropy(
+        Tensor::zeros([1, 2], &device),
+        targets,
+        Tensor::ones([1], &device),
+    );
+}
