@@ -113,7 +113,7 @@ fn train_with(
     model.check_data(data)?;
     let device = device.device.clone().autodiff();
     let mut session = Session {
-        network: Some(model.load(&model.frame(&device), base, &device)?),
+        network: Some(model.load(&model.frame(&device)?, base, &device)?),
         optimizer: config.optimizer.build(config.gradient_norm_max),
         client_lr: config.client_lr,
         shift: correction
