@@ -64,6 +64,9 @@ pub enum ModelError {
     /// A tokenizer that cannot be read, or fails on a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A snapshot that is none, or belongs to another training.
+    #[error("snapshot: {0}")]
+    Snapshot(String),
     /// Images, labels, sizes and classes that do not fit together.
     #[error("data set: {0}")]
     Dataset(String),

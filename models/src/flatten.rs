@@ -89,6 +89,11 @@ impl Shift {
         Self(parameters.tensors().map(tensor).collect())
     }
 
+    /// What is subtracted from the parameter of that name, as one row.
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.0.get(name)
+    }
+
     /// The module that much further down, where it has parameters of those names.
     pub(crate) fn subtract_from<M: Module>(&self, module: M) -> M {
         module.map(&mut Subtracter {
@@ -101,22 +106,22 @@ impl Shift {
 /// Where in the module tree a traversal stands. The variant of an enum is no part of a
 /// parameter's name: names are those of the variant's module.
 #[derive(Default)]
-struct Path(Vec<String>);
+pub(crate) struct Path(Vec<String>);
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         if !container.starts_with(ENUM) {
             self.0.push(name.to_owned());
         }
     }
 
-    fn exit(&mut self, container: &str) {
+    pub(crate) fn exit(&mut self, container: &str) {
         if !container.starts_with(ENUM) {
             self.0.pop();
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.0.join(".")
     }
 }

@@ -32,6 +32,7 @@ pub mod layers;
 mod model;
 mod network;
 mod ops;
+mod optimizer;
 mod parameters;
 mod registry;
 mod tokenizer;
@@ -48,4 +49,7 @@ pub use model::Model;
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, Takes};
 pub use tokenizer::Tokenizer;
-pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};
+pub use train::{
+    ClientOptimizer, EarlyStop, Observer, Snapshot, StepReport, TrainConfig, Trained, Training,
+    train, train_corrected,
+};

@@ -335,7 +335,7 @@ mod tests {
     use crate::data::Images;
     use crate::registry::ModelKind;
 
-    const KINDS: [ModelKind; 2] = [ModelKind::Cnn, ModelKind::Mlp];
+    const KINDS: [ModelKind; 3] = [ModelKind::Cnn, ModelKind::Mlp, ModelKind::Resnet18];
 
     fn model(kind: ModelKind) -> Model {
         Model::new(ModelConfig::images(kind, 8, 6, 3).unwrap()).unwrap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::arch::bert::Bert;
 use crate::arch::cnn::Cnn;
@@ -63,6 +63,33 @@ impl Network {
                 Self::Recommender(network.reconstruct(taken))
             }
             (network, _) => network,
+        }
+    }
+
+    /// What [`reconstruct`](Self::reconstruct) made, if anything.
+    ///
+    /// # Errors
+    /// [`ModelError::Compute`] if the device fails.
+    pub(crate) fn users(&self) -> Result<Option<Vec<f32>>, ModelError> {
+        let Self::Recommender(network) = self else {
+            return Ok(None);
+        };
+        let values = network
+            .users()
+            .map(|users| users.clone().try_into_vec_as::<f32>());
+        values
+            .transpose()
+            .map_err(|error| ModelError::Compute(error.to_string()))
+    }
+
+    /// The same network with what was once made.
+    ///
+    /// # Errors
+    /// [`ModelError::Snapshot`] if it does not fit.
+    pub(crate) fn with_users(self, users: &[f32], device: &Device) -> Result<Self, ModelError> {
+        match self {
+            Self::Recommender(network) => network.with_users(users, device).map(Self::Recommender),
+            _ => Err(ModelError::Snapshot("users of no recommender".into())),
         }
     }
 

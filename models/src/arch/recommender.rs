@@ -176,11 +176,18 @@ impl Recommender {
         self.users.as_ref()
     }
 
-    /// The network with these users' vectors.
-    #[must_use]
-    pub(crate) fn with_users(mut self, users: Tensor<2>) -> Self {
-        self.users = Some(users);
-        self
+    /// The network with these users' vectors, row by row.
+    ///
+    /// # Errors
+    /// [`ModelError::Snapshot`] if they are of another width.
+    pub(crate) fn with_users(mut self, users: &[f32], device: &Device) -> Result<Self, ModelError> {
+        let width = self.items.shape()[1];
+        if !users.len().is_multiple_of(width) {
+            return Err(ModelError::Snapshot("users of another width".into()));
+        }
+        let data = TensorData::new(users.to_vec(), [users.len() / width, width]);
+        self.users = Some(Tensor::from_data(data, device));
+        Ok(self)
     }
 }
 
@@ -261,4 +268,111 @@ fn weight(layer: &Linear) -> Tensor<2> {
 fn bias(layer: &Linear) -> Tensor<1> {
     let bias = layer.bias.as_ref().expect("towers have biases");
     bias.val().detach()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::data::Part;
+    use crate::model::Model;
+    use crate::network::Network;
+    use crate::registry::ModelConfig;
+
+    fn taken() -> Interactions {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("i.csv");
+        std::fs::write(&path, "user,item\na,0\na,2\na,4\nb,5\n").unwrap();
+        Interactions::open(&path, Part::Train, 6).unwrap()
+    }
+
+    fn network(penalty: f64) -> Recommender {
+        let config = RecommenderConfig {
+            items: 6,
+            width: 3,
+            hidden: 5,
+            penalty,
+            reconstruction_steps: 300,
+        };
+        let model = Model::new(ModelConfig::Recommender(config)).unwrap();
+        let device = Device::flex();
+        let mut initial = model.initial(3).unwrap();
+        for value in initial.values_mut() {
+            // Biases, too, and nothing symmetric.
+            *value += 0.3 * (*value * 1e4).sin();
+        }
+        let network = model
+            .load(&model.frame(&device).unwrap(), &initial, &device)
+            .unwrap();
+        let Network::Recommender(network) = network else {
+            panic!("a recommender");
+        };
+        network
+    }
+
+    /// Σ nll over the items taken + penalty/2 |p|², of user 0.
+    fn objective(network: &Recommender, users: &[f32], taken: &Interactions) -> f64 {
+        let network = network.clone();
+        let network = network.with_users(users, &Device::flex()).unwrap();
+        let scores = network.scores(0..1).try_into_vec_as::<f32>().unwrap();
+        let sum: f64 = scores.iter().map(|&score| f64::from(score).exp()).sum();
+        let items = taken.items(0).iter();
+        let nll: f64 = items
+            .map(|&item| sum.ln() - f64::from(scores[item as usize]))
+            .sum();
+        let square: f64 = users[..3].iter().map(|&p| f64::from(p).powi(2)).sum();
+        nll + network.penalty / 2.0 * square
+    }
+
+    #[test]
+    fn shapes_are_as_documented() {
+        let network = network(1.0).reconstruct(&taken());
+        let device = Device::flex();
+        let users = Tensor::<1, Int>::from_data([1, 0], &device);
+        let items = Tensor::<1, Int>::from_data([4, 1, 5], &device);
+        let some = network.forward(users, items);
+        assert_eq!(some.dims(), [2, 3]);
+        let all = network.scores(0..2);
+        assert_eq!(all.dims(), [2, 6]);
+        let (some, all) = (
+            some.try_into_vec_as::<f32>().unwrap(),
+            all.try_into_vec_as::<f32>().unwrap(),
+        );
+        for (got, expected) in some
+            .iter()
+            .zip([all[10], all[7], all[11], all[4], all[1], all[5]])
+        {
+            assert!((got - expected).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn reconstruction_finds_the_minimum_of_its_objective() {
+        let taken = taken();
+        let network = network(0.7).reconstruct(&taken);
+        let users = network.users().unwrap().clone();
+        let users = users.try_into_vec_as::<f32>().unwrap();
+        let best = objective(&network, &users, &taken);
+        for (place, step) in [0usize, 1, 2]
+            .into_iter()
+            .flat_map(|p| [(p, 0.05f32), (p, -0.05)])
+        {
+            let mut moved = users.clone();
+            moved[place] += step;
+            let value = objective(&network, &moved, &taken);
+            assert!(value > best, "{place} {step}: {value} {best}");
+        }
+        assert!(best < objective(&network, &vec![0.0; users.len()], &taken) - 0.01);
+    }
+
+    #[test]
+    fn a_strong_penalty_holds_users_near_zero() {
+        let users = network(1000.0)
+            .reconstruct(&taken())
+            .users()
+            .unwrap()
+            .clone();
+        let users = users.try_into_vec_as::<f32>().unwrap();
+        assert!(users.iter().all(|p| p.abs() < 0.01), "{users:?}");
+    }
 }

@@ -174,7 +174,7 @@ fn conv(
 fn norm(config: &Resnet18Config, channels: usize, device: &Device) -> GroupNorm {
     let each = (1..=config.group_channels.min(channels))
         .rev()
-        .find(|each| channels % each == 0)
+        .find(|&each| channels.is_multiple_of(each))
         .expect("one divides everything");
     GroupNormConfig::new(channels / each, channels).init(device)
 }
