@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor};
 
 use fused::{Input, apply, supported};
 
+pub(crate) mod autocast;
 mod embedding;
 mod fused;
 mod linear;

@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::gradients::{Accumulator, clip, pull};
+use super::scaling::LossScale;
 use super::snapshot::{Header, Snapshot, subject};
 use super::{Observer, StepReport, TrainConfig, Trained, Training};
 use crate::batch::floats;
@@ -90,6 +91,8 @@ impl<'a> Session<'a> {
                 device,
                 log_prior: log_prior.flatten(),
                 micro_batch: config.micro_batch_size.unwrap_or(config.batch_size),
+                precision: training.device.precision(),
+                scale: LossScale::new(training.device.precision()),
             },
         };
         if let Some(snapshot) = &training.resume {
