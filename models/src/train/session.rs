@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
             shift: correction.map(|shift| Shift::new(shift, config.client_lr, &device)),
             proximal: (config.proximal > 0.0).then(|| Shift::new(base, 1.0, &plain)),
             stopping,
-            subject: subject(model, config, base, data.len()),
+            subject: subject(training),
             step: 0,
             mean: Mean::default(),
             accumulator: Accumulator {
