@@ -101,22 +101,22 @@ impl Shift {
 /// Where in the module tree a traversal stands. The variant of an enum is no part of a
 /// parameter's name: names are those of the variant's module.
 #[derive(Default)]
-struct Path(Vec<String>);
+pub(crate) struct Path(Vec<String>);
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         if !container.starts_with(ENUM) {
             self.0.push(name.to_owned());
         }
     }
 
-    fn exit(&mut self, container: &str) {
+    pub(crate) fn exit(&mut self, container: &str) {
         if !container.starts_with(ENUM) {
             self.0.pop();
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.0.join(".")
     }
 }

@@ -28,7 +28,10 @@ mod evaluate;
 mod flatten;
 mod model;
 mod network;
+#[allow(dead_code)]
 mod ops;
+#[allow(dead_code)]
+mod optimizer;
 mod parameters;
 mod registry;
 mod train;

@@ -10,11 +10,11 @@ use burn::tensor::{Int, Tensor};
 use fused::{Input, apply, supported};
 
 mod embedding;
-mod fused;
+pub(crate) mod fused;
 mod linear;
 mod loss;
-mod math;
-mod matmul;
+pub(crate) mod math;
+pub(crate) mod matmul;
 mod norm;
 pub(crate) mod plain;
 

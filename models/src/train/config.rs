@@ -3,14 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::grad_clipping::GradientClippingConfig;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamWConfig, ModuleOptimizer, SgdConfig};
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;
 
 use crate::error::{ModelError, in_range};
+use crate::optimizer::{Optimizer, Rule};
 
 /// How a trainer turns gradients into steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,31 +68,20 @@ impl ClientOptimizer {
         in_range("weight_decay", weight_decay, decay, "0 to 1")
     }
 
-    pub(super) fn build(&self, gradient_norm_max: Option<f32>) -> ModuleOptimizer {
-        let clipping = gradient_norm_max.map(GradientClippingConfig::Norm);
-        match *self {
+    pub(super) fn build(&self, gradient_norm_max: Option<f32>) -> Optimizer {
+        let rule = match *self {
             Self::Sgd {
                 momentum,
                 weight_decay,
-            } => {
-                let momentum = (momentum > 0.0).then(|| {
-                    MomentumConfig::new()
-                        .with_momentum(momentum)
-                        .with_dampening(0.0)
-                });
-                let decay =
-                    (weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay as f32));
-                SgdConfig::new()
-                    .with_momentum(momentum)
-                    .with_weight_decay(decay)
-                    .with_gradient_clipping(clipping)
-                    .init()
-            }
-            Self::AdamW { weight_decay } => AdamWConfig::new()
-                .with_weight_decay(weight_decay as f32)
-                .with_grad_clipping(clipping)
-                .init(),
-        }
+            } => Rule::Sgd {
+                momentum: momentum as f32,
+                weight_decay: weight_decay as f32,
+            },
+            Self::AdamW { weight_decay } => Rule::AdamW {
+                weight_decay: weight_decay as f32,
+            },
+        };
+        Optimizer::new(rule, gradient_norm_max)
     }
 }
 
@@ -130,7 +116,7 @@ pub struct TrainConfig {
     /// Whether the loss allows for the party's own class frequencies, see [`train`]. It helps
     /// wherever parties hold different classes, and does nothing where all hold the same.
     pub calibrated: bool,
-    /// Largest norm of the gradient of each single tensor, if set; above 0.
+    /// Largest norm of the gradient of all parameters together, if set; above 0.
     pub gradient_norm_max: Option<f32>,
     /// Seed of the shuffles, together with `round`.
     pub seed: u64,

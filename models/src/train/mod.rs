@@ -4,7 +4,7 @@ mod config;
 
 use std::ops::ControlFlow;
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -19,6 +19,7 @@ use crate::error::ModelError;
 use crate::flatten::{Shift, flatten};
 use crate::model::Model;
 use crate::network::Network;
+use crate::optimizer::Optimizer;
 use crate::parameters::{Parameters, check_layout};
 
 /// Told after each step.
@@ -142,7 +143,7 @@ fn train_with(
 struct Session<'a> {
     /// Taken out for the time of an optimizer step only.
     network: Option<Network>,
-    optimizer: ModuleOptimizer,
+    optimizer: Optimizer,
     client_lr: f64,
     /// What each step goes further, if the steps are corrected.
     shift: Option<Shift>,
@@ -204,7 +205,7 @@ impl Session<'_> {
         let batch = self.data.batch(batch, &self.device);
         let loss = network.loss(&batch, self.log_prior.as_ref()) / batch.units();
         let grads = GradientsParams::from_grads(loss.backward(), &network);
-        let network = self.optimizer.step(self.client_lr, network, grads);
+        let network = self.optimizer.step(network, grads, self.client_lr);
         self.network = Some(match &self.shift {
             Some(shift) => shift.subtract_from(network),
             None => network,
