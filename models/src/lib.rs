@@ -34,6 +34,7 @@ mod ops;
 mod optimizer;
 mod parameters;
 mod registry;
+pub mod speed;
 mod train;
 
 pub use control::Correction;

@@ -127,11 +127,20 @@ pub(crate) fn multiply_into(
 /// `a b`, row after row, on all threads.
 pub(crate) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let mut target = vec![0.0; a.rows * b.cols];
+    multiply_to(&mut target, a, b);
+    target
+}
+
+/// `target = a b`, row after row, on all threads.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub(crate) fn multiply_to(target: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    assert_eq!(target.len(), a.rows * b.cols, "size of a product");
     let work = 2 * a.cols * b.cols;
-    by_rows(a.rows, work, [&mut target], |first, rows, [part]| {
+    by_rows(a.rows, work, [target], |first, rows, [part]| {
         multiply_into(part, b.cols, a.some_rows(first, rows), b, 1.0, false);
     });
-    target
 }
 
 /// Lets each thread work on its share of the rows of some matrices, each stored row after row:

@@ -68,7 +68,7 @@ impl ClientOptimizer {
         in_range("weight_decay", weight_decay, decay, "0 to 1")
     }
 
-    pub(super) fn build(&self, gradient_norm_max: Option<f32>) -> Optimizer {
+    pub(crate) fn build(&self, gradient_norm_max: Option<f32>) -> Optimizer {
         let rule = match *self {
             Self::Sgd {
                 momentum,
