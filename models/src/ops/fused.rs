@@ -17,6 +17,9 @@ pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
     /// What the backward pass needs.
     type Saved: Clone + Debug + Send + 'static;
 
+    /// Whether gradients are to come with their values one after the other.
+    const CONTIGUOUS: bool = true;
+
     /// The output; and what is to be saved, which may be less if there will be no backward pass.
     fn forward(&self, inputs: [FlexTensor; N], tracked: [bool; N]) -> (FlexTensor, Self::Saved);
 
@@ -113,7 +116,10 @@ impl<F: Fused<N>, const N: usize> Backward<Flex, N> for Step<F> {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let mut gradient = gradients.consume::<Flex>(&ops.node);
+        if F::CONTIGUOUS {
+            gradient = contiguous(gradient);
+        }
         let (operation, saved) = ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let results = operation.backward(saved, gradient, wanted);
