@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Make and list the keys that rounds are proven with
     #[command(subcommand)]
     Proofs(proofs::ProofsCommand),
+    /// List what there is to compute on
+    #[command(after_help = "Example:\n  convoke devices --format json")]
+    Devices,
     /// List the aggregation rules and server optimizers that a task can choose
     #[command(after_help = "Example:\n  convoke rules --format json")]
     Rules,

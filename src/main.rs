@@ -6,6 +6,7 @@
 mod address;
 mod cli;
 mod commands;
+mod device;
 mod failure;
 mod keys;
 mod live;

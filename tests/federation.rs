@@ -4,6 +4,7 @@
 
 mod common;
 
+use convoke_models::DeviceChoice;
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::{Notice, PhaseName};
 use convoke_protocol::task::{CodecKind, SplitKind};
@@ -102,7 +103,8 @@ async fn a_validator_that_never_reveals_is_left_out_and_unpaid() {
         aggregator: world.aggregator_address(),
         data: world.held_out(1),
         dir: world.dir.path().join("withholding"),
-        device: "cpu".into(),
+        device: DeviceChoice::Cpu,
+        precision: None,
         threads: None,
         claim: false,
         withhold: true,

@@ -34,9 +34,9 @@ fn config(spec: &TaskSpec, round: u32) -> TrainConfig {
         steps_max: None,
         batch_size: training.batch_size as usize,
         calibrated: false,
-        gradient_norm_max: None,
         seed: 7,
         round,
+        ..TrainConfig::default()
     }
 }
 

@@ -29,12 +29,66 @@ pub enum ModelError {
         /// What is wrong, with the values found and expected.
         reason: String,
     },
+    /// A folder holds no file, or several, for one part of a data set.
+    #[error("{folder} needs one file named {wanted}, it has {found}", folder = folder.display())]
+    Part {
+        /// The folder searched.
+        folder: PathBuf,
+        /// The names that would do.
+        wanted: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// A file of text that cannot be read as what it should be.
+    #[error("{file}:{line}: {reason}")]
+    Line {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A field of a record that is missing or has no value that can be used.
+    #[error("{file}:{line}: `{field}` {reason}")]
+    Field {
+        /// The file.
+        file: String,
+        /// The line, from 1, on which the record begins.
+        line: usize,
+        /// The field, as a path: `conversations[2].role`.
+        field: String,
+        /// What is wrong, with the value found and those accepted.
+        reason: String,
+    },
+    /// A tokenizer that cannot be read, or fails on a text.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A snapshot that is none, or belongs to another training.
+    #[error("snapshot: {0}")]
+    Snapshot(String),
     /// Images, labels, sizes and classes that do not fit together.
     #[error("data set: {0}")]
     Dataset(String),
     /// A split that cannot be made.
     #[error("split: {0}")]
     Split(String),
+    /// Base weights that are damaged, of a kind that is not read, or not those of the model.
+    #[error("{file}: {reason}")]
+    Base {
+        /// The file or folder.
+        file: String,
+        /// What is wrong, with the values found and expected.
+        reason: String,
+    },
+    /// Base weights could not be fetched, or others came than the task asks for.
+    #[error("fetching from {from}: {reason}")]
+    Fetch {
+        /// Where they should come from.
+        from: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// No model of that name.
     #[error("unknown model \"{name}\", known: {known}")]
     UnknownModel {

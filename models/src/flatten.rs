@@ -89,6 +89,11 @@ impl Shift {
         Self(parameters.tensors().map(tensor).collect())
     }
 
+    /// What is subtracted from the parameter of that name, as one row.
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.0.get(name)
+    }
+
     /// The module that much further down, where it has parameters of those names.
     pub(crate) fn subtract_from<M: Module>(&self, module: M) -> M {
         module.map(&mut Subtracter {

@@ -18,7 +18,9 @@
 //!
 //! Same seed, same number of threads, same machine: the same bytes.
 
+pub mod adapter;
 pub mod arch;
+pub mod base;
 mod batch;
 mod control;
 pub mod data;
@@ -26,23 +28,30 @@ mod device;
 mod error;
 mod evaluate;
 mod flatten;
+pub mod layers;
 mod model;
 mod network;
 #[allow(dead_code)]
 mod ops;
-#[allow(dead_code)]
 mod optimizer;
 mod parameters;
 mod registry;
 pub mod speed;
+mod tokenizer;
 mod train;
 
 pub use control::Correction;
 pub use data::{Dataset, Images, Part, SplitConfig};
-pub use device::{ComputeDevice, DeviceChoice, limit_threads};
+pub use device::{
+    ComputeDevice, DeviceChoice, DeviceInfo, Memory, Precision, devices, limit_threads,
+};
 pub use error::ModelError;
-pub use evaluate::{Evaluation, Evaluator};
+pub use evaluate::{Evaluation, Evaluator, RANKS_COUNTED};
 pub use model::Model;
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, Takes};
-pub use train::{ClientOptimizer, StepReport, TrainConfig, Trained, train, train_corrected};
+pub use tokenizer::Tokenizer;
+pub use train::{
+    ClientOptimizer, EarlyStop, Observer, Snapshot, StepReport, TrainConfig, Trained, Training,
+    train, train_corrected,
+};

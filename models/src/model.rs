@@ -12,12 +12,14 @@ use crate::flatten::{layout_of, unflatten};
 use crate::network::Network;
 use crate::parameters::{Parameters, TensorSpec, check_layout};
 use crate::registry::{ModelConfig, Takes};
+use crate::tokenizer::Tokenizer;
 
 /// A model, opened. Clones share what is large.
 #[derive(Debug, Clone)]
 pub struct Model {
     config: ModelConfig,
     layout: Vec<TensorSpec>,
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Model {
@@ -28,7 +30,11 @@ impl Model {
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         config.check()?;
         let layout = layout_of(&Network::new(&config, &Device::flex()));
-        Ok(Self { config, layout })
+        Ok(Self {
+            config,
+            layout,
+            tokenizer: None,
+        })
     }
 
     /// What a task trains.
@@ -49,11 +55,18 @@ impl Model {
         self.config.kind().takes()
     }
 
+    /// How it reads text, if it does.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
     /// Number of classes, of a classifier.
     pub fn classes(&self) -> Option<usize> {
         match &self.config {
             ModelConfig::Cnn(config) => Some(config.classes),
             ModelConfig::Mlp(config) => Some(config.classes),
+            ModelConfig::Recommender(_) => None,
+            ModelConfig::Resnet18(config) => Some(config.classes),
         }
     }
 
@@ -63,15 +76,17 @@ impl Model {
         &self.layout
     }
 
-    /// Initial parameters: biases zero, weights uniform in ±sqrt(6 / fan_in), which keeps the
-    /// variance of activations through relu (He et al. 2015, arXiv:1502.01852). The same seed gives
-    /// the same bytes.
+    /// Initial parameters: biases zero, scales of normalizations one, weights uniform in
+    /// ±sqrt(6 / fan_in), which keeps the variance of activations through relu (He et al. 2015,
+    /// arXiv:1502.01852). The same seed gives the same bytes.
     pub fn initial(&self, seed: u64) -> Parameters {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut values = Vec::new();
         for spec in &self.layout {
             let bound = fan_in(spec).map_or(0.0, |fan_in| (6.0 / fan_in as f32).sqrt());
-            values.extend((0..spec.len()).map(|_| bound * (2.0 * rng.random::<f32>() - 1.0)));
+            let centre = f32::from(u8::from(spec.name.ends_with(".gamma")));
+            let value = |_| centre + bound * (2.0 * rng.random::<f32>() - 1.0);
+            values.extend((0..spec.len()).map(value));
         }
         Parameters::new(self.layout.clone(), values).expect("one value for each place")
     }
@@ -92,6 +107,26 @@ impl Model {
             (ModelConfig::Mlp(config), Dataset::Images(images)) => {
                 images.check_for(config.height, config.width, config.classes)
             }
+            (ModelConfig::Resnet18(config), Dataset::Images(images)) => {
+                images.check_for(config.height, config.width, config.classes)
+            }
+            (ModelConfig::Recommender(config), Dataset::Interactions(interactions))
+                if interactions.catalogue() == config.items =>
+            {
+                Ok(())
+            }
+            (ModelConfig::Recommender(config), Dataset::Interactions(interactions)) => {
+                Err(ModelError::Dataset(format!(
+                    "{} items, the model has {}",
+                    interactions.catalogue(),
+                    config.items
+                )))
+            }
+            _ => Err(ModelError::Dataset(format!(
+                "{}, which no {} learns from",
+                data.noun(),
+                self.config.kind()
+            ))),
         }
     }
 
@@ -136,7 +171,7 @@ mod tests {
     use crate::flatten::flatten;
     use crate::registry::ModelKind;
 
-    const KINDS: [ModelKind; 2] = [ModelKind::Cnn, ModelKind::Mlp];
+    const KINDS: [ModelKind; 3] = [ModelKind::Cnn, ModelKind::Mlp, ModelKind::Resnet18];
 
     fn model(kind: ModelKind) -> Model {
         Model::new(ModelConfig::images(kind, 8, 6, 3).unwrap()).unwrap()

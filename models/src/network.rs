@@ -1,11 +1,16 @@
 //! Any of the models, as one burn module.
 
+use std::collections::BTreeSet;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::arch::cnn::Cnn;
 use crate::arch::mlp::Mlp;
-use crate::batch::{Batch, floats, integers};
+use crate::arch::recommender::Recommender;
+use crate::arch::resnet18::Resnet18;
+use crate::batch::{Batch, Rankings, floats, integers};
+use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::evaluate::Tally;
 use crate::ops::cross_entropy;
@@ -17,6 +22,8 @@ use crate::registry::ModelConfig;
 pub(crate) enum Network {
     Cnn(Cnn),
     Mlp(Mlp),
+    Recommender(Recommender),
+    Resnet18(Resnet18),
 }
 
 impl Network {
@@ -25,6 +32,47 @@ impl Network {
         match config {
             ModelConfig::Cnn(config) => Self::Cnn(Cnn::new(config, device)),
             ModelConfig::Mlp(config) => Self::Mlp(Mlp::new(config, device)),
+            ModelConfig::Recommender(config) => Self::Recommender(Recommender::new(config, device)),
+            ModelConfig::Resnet18(config) => Self::Resnet18(Resnet18::new(config, device)),
+        }
+    }
+
+    /// The network with what it has of the party's own, that does not travel, made anew from the
+    /// party's data: a recommender's users. Others stay as they are.
+    #[must_use]
+    pub(crate) fn reconstruct(self, data: &Dataset) -> Self {
+        match (self, data) {
+            (Self::Recommender(network), Dataset::Interactions(taken)) => {
+                Self::Recommender(network.reconstruct(taken))
+            }
+            (network, _) => network,
+        }
+    }
+
+    /// What [`reconstruct`](Self::reconstruct) made, if anything.
+    ///
+    /// # Errors
+    /// [`ModelError::Compute`] if the device fails.
+    pub(crate) fn users(&self) -> Result<Option<Vec<f32>>, ModelError> {
+        let Self::Recommender(network) = self else {
+            return Ok(None);
+        };
+        let values = network
+            .users()
+            .map(|users| users.clone().try_into_vec_as::<f32>());
+        values
+            .transpose()
+            .map_err(|error| ModelError::Compute(error.to_string()))
+    }
+
+    /// The same network with what was once made.
+    ///
+    /// # Errors
+    /// [`ModelError::Snapshot`] if it does not fit.
+    pub(crate) fn with_users(self, users: &[f32], device: &Device) -> Result<Self, ModelError> {
+        match self {
+            Self::Recommender(network) => network.with_users(users, device).map(Self::Recommender),
+            _ => Err(ModelError::Snapshot("users of no recommender".into())),
         }
     }
 
@@ -32,6 +80,9 @@ impl Network {
     ///
     /// `log_prior`, `[1, classes]`, is added to the logits of a classifier.
     pub(crate) fn loss(&self, batch: &Batch, log_prior: Option<&Tensor<2>>) -> Tensor<1> {
+        if let (Self::Recommender(network), Batch::Pairs { .. }) = (self, batch) {
+            return pairs_loss(network, batch);
+        }
         let (logits, labels) = self.classify(batch);
         let logits = match log_prior {
             Some(log_prior) => logits + log_prior.clone(),
@@ -47,6 +98,9 @@ impl Network {
     /// # Errors
     /// [`ModelError::Compute`] if the device fails.
     pub(crate) fn tally(&self, batch: &Batch, tally: &mut Tally) -> Result<(), ModelError> {
+        if let (Self::Recommender(network), Batch::Rankings(rankings)) = (self, batch) {
+            return rank(network, rankings, tally);
+        }
         let (logits, labels) = self.classify(batch);
         let [_, classes] = logits.dims();
         let logits = logits
@@ -68,7 +122,58 @@ impl Network {
             (Self::Mlp(mlp), Batch::Images { pixels, labels }) => {
                 (mlp.forward(pixels.clone()), labels)
             }
+            (Self::Resnet18(resnet), Batch::Images { pixels, labels }) => {
+                (resnet.forward(pixels.clone()), labels)
+            }
             _ => unreachable!("the data set was checked against the model"),
         }
     }
+}
+
+/// Each item taken, told from the candidates.
+fn pairs_loss(network: &Recommender, batch: &Batch) -> Tensor<1> {
+    let Batch::Pairs {
+        users,
+        candidates,
+        log_weights,
+        taken,
+    } = batch
+    else {
+        unreachable!("the caller looked");
+    };
+    let scores = network.forward(users.clone(), candidates.clone()) + log_weights.clone();
+    let device = scores.device();
+    let weights = floats(vec![1.0; taken.len()], &device);
+    cross_entropy(scores, integers(taken, &device), weights)
+}
+
+/// Reconstructs all users from what they had before, and ranks the item that each took last among
+/// all that it had not.
+fn rank(network: &Recommender, rankings: &Rankings, tally: &mut Tally) -> Result<(), ModelError> {
+    let network = network.clone().reconstruct(&rankings.before);
+    let (count, step) = (rankings.before.users(), network.users_at_once());
+    for begin in (0..count).step_by(step) {
+        let end = (begin + step).min(count);
+        let scores = network.scores(begin..end);
+        let [_, items] = scores.dims();
+        let scores = scores
+            .try_into_vec_as::<f32>()
+            .map_err(|error| ModelError::Compute(error.to_string()))?;
+        for (row, user) in scores.chunks_exact(items).zip(begin..) {
+            let Some(last) = rankings.last[user] else {
+                continue;
+            };
+            let had: BTreeSet<u32> = rankings.before.items(user).iter().copied().collect();
+            let open = (0..items as u32).filter(|item| !had.contains(item));
+            let (mut open_scores, mut target) = (Vec::with_capacity(items), 0);
+            for item in open {
+                if item == last {
+                    target = open_scores.len();
+                }
+                open_scores.push(row[item as usize]);
+            }
+            tally.ranking(&open_scores, target);
+        }
+    }
+    Ok(())
 }

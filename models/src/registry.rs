@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::cnn::CnnConfig;
 use crate::arch::mlp::MlpConfig;
+use crate::arch::recommender::RecommenderConfig;
+use crate::arch::resnet18::Resnet18Config;
+use crate::data::TextConfig;
 use crate::error::ModelError;
 
 /// A kind of model, as a task file names it.
@@ -19,17 +22,23 @@ pub enum ModelKind {
     Cnn,
     /// `"mlp"`: [`Mlp`](crate::arch::mlp::Mlp).
     Mlp,
+    /// `"recommender"`: [`Recommender`](crate::arch::recommender::Recommender).
+    Recommender,
+    /// `"resnet18"`: [`Resnet18`](crate::arch::resnet18::Resnet18).
+    Resnet18,
 }
 
 impl ModelKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Cnn, Self::Mlp];
+    pub const ALL: [Self; 4] = [Self::Cnn, Self::Mlp, Self::Recommender, Self::Resnet18];
 
     /// The name in a task file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cnn => "cnn",
             Self::Mlp => "mlp",
+            Self::Recommender => "recommender",
+            Self::Resnet18 => "resnet18",
         }
     }
 
@@ -38,13 +47,16 @@ impl ModelKind {
         match self {
             Self::Cnn => "image classifier: two convolutions, then dense layers",
             Self::Mlp => "image classifier: dense layers only",
+            Self::Recommender => "recommender of two towers; nothing of users leaves their node",
+            Self::Resnet18 => "image classifier: residual network with group normalization",
         }
     }
 
     /// What it learns from.
     pub fn takes(self) -> Takes {
         match self {
-            Self::Cnn | Self::Mlp => Takes::Images,
+            Self::Cnn | Self::Mlp | Self::Resnet18 => Takes::Images,
+            Self::Recommender => Takes::Interactions,
         }
     }
 
@@ -53,6 +65,8 @@ impl ModelKind {
         match self {
             Self::Cnn => ModelConfig::Cnn(CnnConfig::default()),
             Self::Mlp => ModelConfig::Mlp(MlpConfig::default()),
+            Self::Recommender => ModelConfig::Recommender(RecommenderConfig::default()),
+            Self::Resnet18 => ModelConfig::Resnet18(Resnet18Config::default()),
         }
     }
 }
@@ -98,6 +112,10 @@ pub enum ModelConfig {
     Cnn(CnnConfig),
     /// Of an `mlp`.
     Mlp(MlpConfig),
+    /// Of a `recommender`.
+    Recommender(RecommenderConfig),
+    /// Of a `resnet18`.
+    Resnet18(Resnet18Config),
 }
 
 impl ModelConfig {
@@ -110,6 +128,8 @@ impl ModelConfig {
         let config = match spec.kind.parse()? {
             ModelKind::Cnn => Self::Cnn(settings(spec)?),
             ModelKind::Mlp => Self::Mlp(settings(spec)?),
+            ModelKind::Recommender => Self::Recommender(settings(spec)?),
+            ModelKind::Resnet18 => Self::Resnet18(settings(spec)?),
         };
         config.check()?;
         Ok(config)
@@ -120,6 +140,8 @@ impl ModelConfig {
         let config = match self {
             Self::Cnn(config) => toml::Table::try_from(config),
             Self::Mlp(config) => toml::Table::try_from(config),
+            Self::Recommender(config) => toml::Table::try_from(config),
+            Self::Resnet18(config) => toml::Table::try_from(config),
         };
         ModelSpec {
             kind: self.kind().name().to_owned(),
@@ -142,6 +164,13 @@ impl ModelConfig {
                 classes,
                 ..MlpConfig::default()
             })),
+            ModelKind::Recommender => None,
+            ModelKind::Resnet18 => Some(Self::Resnet18(Resnet18Config {
+                height,
+                width,
+                classes,
+                ..Resnet18Config::default()
+            })),
         }
     }
 
@@ -150,6 +179,30 @@ impl ModelConfig {
         match self {
             Self::Cnn(_) => ModelKind::Cnn,
             Self::Mlp(_) => ModelKind::Mlp,
+            Self::Recommender(_) => ModelKind::Recommender,
+            Self::Resnet18(_) => ModelKind::Resnet18,
+        }
+    }
+
+    /// How text becomes sequences, of a model that reads text.
+    pub fn text(&self) -> Option<TextConfig> {
+        match self {
+            Self::Cnn(_) | Self::Mlp(_) | Self::Recommender(_) | Self::Resnet18(_) => None,
+        }
+    }
+
+    /// Names of the classes, of a classifier of text that has such; else empty.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            Self::Cnn(_) | Self::Mlp(_) | Self::Recommender(_) | Self::Resnet18(_) => &[],
+        }
+    }
+
+    /// Number of items, of a recommender.
+    pub fn items(&self) -> Option<usize> {
+        match self {
+            Self::Recommender(config) => Some(config.items),
+            Self::Cnn(_) | Self::Mlp(_) | Self::Resnet18(_) => None,
         }
     }
 
@@ -161,6 +214,8 @@ impl ModelConfig {
         match self {
             Self::Cnn(config) => config.check(),
             Self::Mlp(config) => config.check(),
+            Self::Recommender(config) => config.check(),
+            Self::Resnet18(config) => config.check(),
         }
     }
 }

@@ -69,12 +69,12 @@ pub fn measure_training(
     config: &SpeedConfig,
     device: &ComputeDevice,
 ) -> Result<TrainingSpeed, ModelError> {
-    let device = device.0.clone().autodiff();
+    let device = device.device.clone().autodiff();
     let batches = batches(model, config.batch_size, &device)?;
     let network = model.load(&model.frame(&device), &model.initial(7), &device)?;
     let mut run = Run {
         network: Some(network),
-        optimizer: config.optimizer.build(None),
+        optimizer: Optimizer::new(config.optimizer),
         client_lr: config.client_lr,
         batches,
         steps: 0,
@@ -152,6 +152,13 @@ fn batches(model: &Model, size: usize, device: &Device) -> Result<Vec<Batch>, Mo
     let [height, width, classes] = match model.config() {
         ModelConfig::Cnn(config) => [config.height, config.width, config.classes],
         ModelConfig::Mlp(config) => [config.height, config.width, config.classes],
+        other => {
+            return Err(ModelError::Config {
+                field: "model",
+                got: other.kind().name().into(),
+                allowed: "one that is measured: cnn, mlp",
+            });
+        }
     };
     let mut batch = || {
         let pixels = (0..size * height * width).map(|_| rng.random_range(-1.0..1.0f32));
@@ -177,6 +184,7 @@ fn flops_per_unit(config: &ModelConfig) -> f64 {
             WITHOUT_INPUT * config.height * config.width * config.hidden
                 + ALL * config.hidden * config.classes
         }
+        _ => 0,
     };
     flops as f64
 }

@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod chain;
 pub(crate) mod data;
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod devnet;
 pub(crate) mod evaluate;
 pub(crate) mod proofs;
@@ -49,6 +50,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Rewards(command) => rewards::run(command, format).await,
         Command::Wallet(command) => wallet::run(command, format),
         Command::Chain(command) => chain::run(command, format).await,
+        Command::Devices => devices::run(format),
         Command::Rules => rules::run(format),
         Command::Proofs(command) => proofs::run(command, format),
         Command::Verify(args) => verify::run(args, format).await,

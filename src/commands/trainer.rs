@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use convoke_models::DeviceInfo;
 use convoke_protocol::ids::{Amount, RoundId, TaskId};
 use convoke_sim::{Adversary, Persona};
 use convoke_trainer::service::{self, Conduct, Config, Ended, TrainerEvent};
 use serde_json::{Value, json};
 
 use crate::cli::{self, ChainArgs};
+use crate::device::{DeviceArgs, described as device_described};
 use crate::failure::usage;
 use crate::keys::KeyArgs;
 use crate::money::Unit;
@@ -51,12 +53,8 @@ pub(crate) struct NodeArgs {
     /// State folder, of one node [default: convoke-ROLE-TASK]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Where to compute: cpu, cuda, cuda:1, wgpu
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
-    /// CPU threads to use [default: all]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) compute: DeviceArgs,
     /// Leave pay unclaimed at the end
     #[arg(long)]
     pub(crate) no_claim: bool,
@@ -83,6 +81,14 @@ pub(crate) fn claimed(token: &Unit, amount: Amount) -> (Value, String) {
     (value, format!("claimed {}", token.exact(amount)))
 }
 
+/// The event of a device that was opened.
+pub(crate) fn computing(device: &DeviceInfo) -> (Value, String) {
+    (
+        json!({ "event": "computing", "device": device }),
+        format!("computing on {}", device_described(device)),
+    )
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()> {
     let conduct = args
@@ -102,8 +108,9 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
         dir: node
             .dir
             .unwrap_or_else(|| format!("convoke-trainer-{}", node.task).into()),
-        device: node.device,
-        threads: node.threads,
+        device: node.compute.device,
+        precision: node.compute.precision,
+        threads: node.compute.threads,
         claim: !node.no_claim,
     };
     let progress = Progress::new(format);
@@ -141,6 +148,7 @@ fn tell(progress: &Progress, token: &Unit, event: &TrainerEvent) {
 
 fn described(token: &Unit, event: &TrainerEvent) -> (Value, String) {
     match event {
+        TrainerEvent::Computing { device } => computing(device),
         TrainerEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
             format!("connected to the aggregator {aggregator}"),

@@ -7,7 +7,7 @@ use clap::Args;
 use convoke_validator::service::{self, Config, Ended, ValidatorEvent};
 use serde_json::{Value, json};
 
-use crate::commands::trainer::{NodeArgs, claimed};
+use crate::commands::trainer::{NodeArgs, claimed, computing};
 use crate::money::Unit;
 use crate::output::Format;
 use crate::progress::Progress;
@@ -41,8 +41,9 @@ pub(crate) async fn run(args: ValidatorArgs, format: Format) -> anyhow::Result<(
         dir: node
             .dir
             .unwrap_or_else(|| format!("convoke-validator-{}", node.task).into()),
-        device: node.device,
-        threads: node.threads,
+        device: node.compute.device,
+        precision: node.compute.precision,
+        threads: node.compute.threads,
         claim: !node.no_claim,
         withhold: args.withhold,
     };
@@ -75,6 +76,7 @@ fn tell(progress: &Progress, token: &Unit, event: &ValidatorEvent) {
 
 fn described(token: &Unit, event: &ValidatorEvent) -> (Value, String) {
     match event {
+        ValidatorEvent::Computing { device } => computing(device),
         ValidatorEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
             format!("connected to the aggregator {aggregator}"),

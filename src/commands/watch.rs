@@ -91,6 +91,7 @@ fn measure(board: &mut Board, report: &RoundReport) {
         let measured = Measured {
             accuracy: f64::from(report.base_accuracy_ppm) / 1e6,
             loss: report.base_loss_micros as f64 / 1e6,
+            bits_per_byte: None,
         };
         board
             .measured

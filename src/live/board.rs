@@ -51,10 +51,35 @@ pub(crate) struct Board {
 /// A checkpoint's quality.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measured {
-    /// Share of images classified correctly.
+    /// Share of the predictions that are right.
     pub(crate) accuracy: f64,
     /// Mean held-out loss in nats.
     pub(crate) loss: f64,
+    /// Of language models.
+    pub(crate) bits_per_byte: Option<f64>,
+}
+
+impl Measured {
+    /// What is shown of it: text is measured by bits per byte, all else by its accuracy.
+    pub(crate) fn title(self) -> &'static str {
+        match self.bits_per_byte {
+            Some(_) => "bits per byte",
+            None => "accuracy",
+        }
+    }
+
+    /// That number as text, with its unit.
+    pub(crate) fn headline(self) -> String {
+        match self.bits_per_byte {
+            Some(bits) => format!("{bits:.4}"),
+            None => format!("{:.2} %", 100.0 * self.accuracy),
+        }
+    }
+
+    /// That number on an axis, in percent or bits.
+    pub(crate) fn height(self) -> f64 {
+        self.bits_per_byte.unwrap_or(100.0 * self.accuracy)
+    }
 }
 
 /// How a task ended.

@@ -53,12 +53,13 @@ impl Lines {
     pub(crate) fn measured(&self, round: u32, measured: Measured) -> anyhow::Result<()> {
         match self.format {
             Format::Text => self.write(&format!(
-                "round {round}: accuracy {:.2} %, held-out loss {:.4}",
-                100.0 * measured.accuracy,
+                "round {round}: {} {}, held-out loss {:.4}",
+                measured.title(),
+                measured.headline(),
                 measured.loss
             )),
             Format::Json => self.write(
-                &json!({ "event": "measured", "round": round, "accuracy": measured.accuracy, "held_out_loss": measured.loss })
+                &json!({ "event": "measured", "round": round, "accuracy": measured.accuracy, "held_out_loss": measured.loss, "bits_per_byte": measured.bits_per_byte })
                     .to_string(),
             ),
         }

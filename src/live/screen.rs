@@ -99,7 +99,7 @@ fn lower_part(frame: &mut Frame<'_>, area: Rect, validators: u16, board: &Board)
         Layout::vertical([Constraint::Length(validators), Constraint::Min(0)]).areas(left);
     widgets::validators(frame, validator_area, board);
     widgets::loss(frame, loss, board);
-    widgets::accuracy(frame, right, board);
+    widgets::quality(frame, right, board);
 }
 
 #[cfg(test)]
@@ -164,6 +164,7 @@ mod tests {
                 Measured {
                     accuracy,
                     loss: 2.3 * (1.0 - accuracy),
+                    bits_per_byte: None,
                 },
             );
         }

@@ -10,7 +10,7 @@ use ratatui::widgets::{
     Axis, Block, BorderType, Cell, Chart, Dataset, GraphType, Paragraph, Row, Sparkline, Table,
 };
 
-use super::board::{Board, Over, TrainerRow, TrainerState, ValidatorState};
+use super::board::{Board, Measured, Over, TrainerRow, TrainerState, ValidatorState};
 
 const ACCENT: Color = Color::Cyan;
 const GOOD: Color = Color::Green;
@@ -178,16 +178,15 @@ pub(super) fn validators(frame: &mut Frame<'_>, area: Rect, board: &Board) {
     );
 }
 
-/// Held-out accuracy over the rounds.
-pub(super) fn accuracy(frame: &mut Frame<'_>, area: Rect, board: &Board) {
-    let latest = board
-        .latest()
-        .map(|m| format!("{:.1} %", 100.0 * m.accuracy));
-    let block = boxed("held-out accuracy", latest.as_deref());
+/// Held-out accuracy, or what else the checkpoints are measured by, over the rounds.
+pub(super) fn quality(frame: &mut Frame<'_>, area: Rect, board: &Board) {
+    let latest = board.latest().map(Measured::headline);
+    let title = board.latest().map_or("accuracy", Measured::title);
+    let block = boxed(&format!("held-out {title}"), latest.as_deref());
     let points: Vec<(f64, f64)> = board
         .measured
         .iter()
-        .map(|(round, m)| (f64::from(*round), 100.0 * m.accuracy))
+        .map(|(round, m)| (f64::from(*round), m.height()))
         .collect();
     let line = Dataset::default()
         .marker(Marker::Braille)
@@ -195,6 +194,14 @@ pub(super) fn accuracy(frame: &mut Frame<'_>, area: Rect, board: &Board) {
         .style(Style::new().fg(ACCENT))
         .data(&points);
     let rounds = f64::from(board.rounds.max(1));
+    // Percent have their own top; bits take the next even number.
+    let bits = board.latest().is_some_and(|m| m.bits_per_byte.is_some());
+    let highest = points.iter().map(|(_, height)| *height).fold(0.0, f64::max);
+    let top = if bits {
+        2.0 * (highest / 2.0).ceil().max(1.0)
+    } else {
+        100.0
+    };
     let quiet = |text: String| Span::from(text).fg(QUIET);
     let chart = Chart::new(vec![line])
         .block(block)
@@ -206,9 +213,9 @@ pub(super) fn accuracy(frame: &mut Frame<'_>, area: Rect, board: &Board) {
         )
         .y_axis(
             Axis::default()
-                .bounds([0.0, 100.0])
+                .bounds([0.0, top])
                 .style(Style::new().fg(QUIET))
-                .labels([quiet("0".into()), quiet("50".into()), quiet("100".into())]),
+                .labels([0.0, top / 2.0, top].map(|tick| quiet(tick.to_string()))),
         );
     frame.render_widget(chart, area);
 }

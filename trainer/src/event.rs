@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use convoke_models::DeviceInfo;
 use convoke_protocol::ids::{Address, Amount, BlobHash, RoundId};
 use convoke_protocol::refusal::Refusal;
 
@@ -19,6 +20,11 @@ pub enum Ended {
 /// What happens, for whoever shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainerEvent {
+    /// The device is open.
+    Computing {
+        /// What it is.
+        device: DeviceInfo,
+    },
     /// The aggregator has proven its address and welcomed us.
     Connected {
         /// The aggregator.

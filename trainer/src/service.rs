@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoke_client::AddressBook;
-use convoke_models::{Dataset, DeviceChoice, Model, ModelError, Part, Trained, limit_threads};
+use convoke_models::{
+    Dataset, DeviceChoice, Model, ModelError, Part, Precision, Trained, limit_threads,
+};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, Patches, StateDir, TaskContext};
 use convoke_protocol::assignment::{Assignment, Start};
@@ -44,8 +46,10 @@ pub struct Config {
     pub data: PathBuf,
     /// State folder; of one trainer.
     pub dir: PathBuf,
-    /// `cpu`, `cuda[:i]` or `wgpu[:i]`.
-    pub device: String,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Number format of matrix products; the device's own choice if not set.
+    pub precision: Option<Precision>,
     /// CPU threads to use; all if not set.
     pub threads: Option<usize>,
     /// Whether to claim pay when the task is over.
@@ -114,7 +118,10 @@ impl Trainer {
         if let Some(threads) = config.threads {
             limit_threads(threads)?;
         }
-        let device = config.device.parse::<DeviceChoice>()?.open()?;
+        let device = config.device.open()?.with_precision(config.precision)?;
+        listener(TrainerEvent::Computing {
+            device: device.info(),
+        });
         let state = StateDir::open(&config.dir)?;
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use convoke_models::DeviceInfo;
 use convoke_protocol::ids::{Address, Amount, RoundId};
 
 use crate::scoring::Effort;
@@ -9,6 +10,11 @@ use crate::scoring::Effort;
 /// What happens, for whoever shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ValidatorEvent {
+    /// The device is open.
+    Computing {
+        /// What it is.
+        device: DeviceInfo,
+    },
     /// The aggregator has proven its address and welcomed us.
     Connected {
         /// The aggregator.

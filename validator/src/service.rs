@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
 use convoke_compress::Codec;
-use convoke_models::{Dataset, DeviceChoice, Model, Part, limit_threads};
+use convoke_models::{Dataset, DeviceChoice, Model, Part, Precision, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, Patches, StateDir, TaskContext};
 use convoke_protocol::factors::{AttemptId, SignedReveal};
@@ -42,8 +42,10 @@ pub struct Config {
     pub data: PathBuf,
     /// State folder; of one validator.
     pub dir: PathBuf,
-    /// `cpu`, `cuda[:i]` or `wgpu[:i]`.
-    pub device: String,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Number format of matrix products; the device's own choice if not set.
+    pub precision: Option<Precision>,
     /// CPU threads to use; all if not set.
     pub threads: Option<usize>,
     /// Whether to claim pay when the task is over.
@@ -109,7 +111,10 @@ impl Validator {
         if let Some(threads) = config.threads {
             limit_threads(threads)?;
         }
-        let device = config.device.parse::<DeviceChoice>()?.open()?;
+        let device = config.device.open()?.with_precision(config.precision)?;
+        listener(ValidatorEvent::Computing {
+            device: device.info(),
+        });
         let state = StateDir::open(&config.dir)?;
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =

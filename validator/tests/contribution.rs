@@ -41,9 +41,9 @@ impl Round {
                 steps_max: Some(8),
                 batch_size: 32,
                 calibrated: false,
-                gradient_norm_max: None,
                 seed: trainer as u64,
                 round: 0,
+                ..TrainConfig::default()
             };
             let data = images(Part::Train, 300 * trainer, 300);
             let mut go_on = |_| ControlFlow::Continue(());

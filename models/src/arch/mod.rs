@@ -1,11 +1,19 @@
 //! The models, one module each: what each is made of and its settings in a task file.
 
+pub mod bert;
 pub mod cnn;
+pub mod llama;
 pub mod mlp;
+pub mod recommender;
+pub mod resnet18;
+pub mod transformer;
+
+mod settings;
 
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
+use self::settings::Settings;
 use crate::ops::{Activation, linear};
 
 /// A dense layer with what follows it.
@@ -13,3 +21,25 @@ fn dense(layer: &Linear, x: Tensor<2>, activation: Activation) -> Tensor<2> {
     let bias = layer.bias.as_ref().map(burn::module::Param::val);
     linear(x, layer.weight.val(), bias, activation)
 }
+
+/// Standard deviation of the language models' initial weights (Radford et al. 2019).
+const INIT_STD: f64 = 0.02;
+
+/// `[batch, time, width]` as `[batch * time, width]`.
+fn merged(x: Tensor<3>) -> Tensor<2> {
+    x.flatten(0, 1)
+}
+
+/// The inverse of [`merged`].
+fn split(x: Tensor<2>, dims: [usize; 3]) -> Tensor<3> {
+    x.reshape(dims)
+}
+
+/// 0, 1, 2, ... for one sequence as long as these, to be added to all: `[1, time]`.
+fn positions(ids: &Tensor<2, Int>) -> Tensor<2, Int> {
+    let [_, time] = ids.dims();
+    Tensor::<1, Int>::arange(0..time as i64, &ids.device()).unsqueeze()
+}
+
+#[cfg(test)]
+mod tests;

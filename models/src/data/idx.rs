@@ -17,13 +17,25 @@ use crate::error::ModelError;
 /// Most bytes of an idx file after decompression: 1 GiB.
 pub const IDX_BYTES_MAX: u64 = 1 << 30;
 
-/// Which of the two sets of a folder in MNIST layout.
+/// Which of the two sets of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Files named `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`.
+    /// Files named `train.jsonl` and the like; in MNIST layout `train-images-idx3-ubyte`,
+    /// `train-labels-idx1-ubyte`.
     Train,
-    /// Files named `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`.
+    /// Files named `test.jsonl` and the like; in MNIST layout `t10k-images-idx3-ubyte`,
+    /// `t10k-labels-idx1-ubyte`.
     Test,
+}
+
+impl Part {
+    /// How the names of its files begin, outside of MNIST layout.
+    pub fn stem(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
 }
 
 impl fmt::Display for Part {

@@ -2,6 +2,8 @@
 
 mod tally;
 
+use serde::Serialize;
+
 pub(crate) use self::tally::Tally;
 use crate::batch::Batch;
 use crate::data::Dataset;
@@ -11,16 +13,41 @@ use crate::model::Model;
 use crate::network::Network;
 use crate::parameters::Parameters;
 
-/// How well parameters do on a data set.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Ranks up to this one count in [`Evaluation::ndcg_at_10`] and [`Evaluation::hit_rate_at_10`].
+pub const RANKS_COUNTED: usize = 10;
+
+/// How well parameters do on a data set; what the kind of data has no use for is absent.
+///
+/// Text is measured in bits per byte: the model's surprise over a text, divided by the bytes of the
+/// text. Unlike the loss and the perplexity it does not depend on how the text was cut into
+/// tokens, so that no tokenizer can game it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Mean cross-entropy with natural logarithm, 0 or more; lower is better. Infinite if the
-    /// model's output is not finite.
+    /// Mean cross-entropy with natural logarithm, 0 or more; lower is better: per image or text for
+    /// classifiers, per token that counts for language models, per user's left-out item for
+    /// recommenders. Infinite if the model's output is not finite.
     pub loss: f64,
-    /// Share of the examples classified correctly, 0 to 1. Output that is not finite is wrong.
+    /// Share of the classes, tokens or left-out items predicted correctly, 0 to 1. Output that is
+    /// not finite, and a tie, is wrong.
     pub accuracy: f64,
-    /// Examples in the data set.
+    /// Images, texts, sequences or users.
     pub num_examples: usize,
+    /// Mean of F1 = 2 TP / (2 TP + FP + FN) over the classes that occur or were predicted, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
+    /// Σ nll / (ln 2 · bytes of the text that the counted tokens cover); lower is better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    /// exp(loss) of a language model; comparable for one tokenizer only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// Mean over users of 1 / log₂(1 + rank) of the left-out item if its rank is at most 10, else
+    /// 0 (He et al. 2017, arXiv:1708.05031). Ranked are all items that the user has not had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ndcg_at_10: Option<f64>,
+    /// Share of the users whose left-out item has a rank of at most 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hit_rate_at_10: Option<f64>,
 }
 
 /// Evaluates parameters of one model on one data set, again and again: base weights and data are
@@ -41,13 +68,11 @@ impl Evaluator {
     /// As [`Model::check_data`].
     pub fn new(model: &Model, device: &ComputeDevice, data: &Dataset) -> Result<Self, ModelError> {
         model.check_data(data)?;
-        let order: Vec<usize> = (0..data.len()).collect();
-        let batches = order.chunks(BATCH_SIZE);
         Ok(Self {
             model: model.clone(),
             device: device.clone(),
-            frame: model.frame(&device.0),
-            batches: batches.map(|batch| data.batch(batch, &device.0)).collect(),
+            frame: model.frame(&device.device),
+            batches: data.batches(&device.device),
             num_examples: data.len(),
         })
     }
@@ -59,7 +84,9 @@ impl Evaluator {
     /// [`ModelError::Parameters`] if they are not those of the model; [`ModelError::Compute`] if
     /// the device fails, which says nothing about the parameters.
     pub fn evaluate(&self, parameters: &Parameters) -> Result<Evaluation, ModelError> {
-        let network = self.model.load(&self.frame, parameters, &self.device.0)?;
+        let network = self
+            .model
+            .load(&self.frame, parameters, &self.device.device)?;
         let mut tally = Tally::default();
         for batch in &self.batches {
             network.tally(batch, &mut tally)?;
@@ -72,9 +99,6 @@ impl Evaluator {
         self.num_examples
     }
 }
-
-/// Examples evaluated at a time.
-const BATCH_SIZE: usize = 256;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

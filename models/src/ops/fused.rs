@@ -12,6 +12,9 @@ use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
+use super::autocast;
+use crate::device::Precision;
+
 /// An operation on f32 tensors of the CPU with a backward pass of its own.
 pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
     /// What the backward pass needs.
@@ -52,9 +55,10 @@ impl Input {
     }
 }
 
-/// Whether fused operations take the tensor: one of f32 on the CPU.
+/// Whether fused operations take the tensor: one of f32 on the CPU, with products in f32.
 pub(crate) fn supported<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32
+        && autocast::current() == Precision::F32
         && (tensor
             .clone()
             .try_into_primitive::<Autodiff<Flex>>()

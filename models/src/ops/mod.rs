@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor};
 
 use fused::{Input, apply, supported};
 
+pub(crate) mod autocast;
 mod conv;
 mod conv_kernels;
 mod embedding;

@@ -6,6 +6,7 @@ use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
+use super::autocast::{narrow, widen};
 use super::{Activation, Mask, RopeStyle};
 
 pub(crate) fn linear(
@@ -14,7 +15,7 @@ pub(crate) fn linear(
     b: Option<Tensor<1>>,
     activation: Activation,
 ) -> Tensor<2> {
-    let y = x.matmul(w);
+    let y = widen(narrow(x).matmul(narrow(w)));
     let y = match b {
         Some(b) => y + b.unsqueeze::<2>(),
         None => y,
@@ -30,7 +31,12 @@ pub(crate) fn linear(
 
 pub(crate) fn conv3x3_relu_pool(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>) -> Tensor<4> {
     let convolution = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-    let y = relu(conv2d(x, w, Some(b), convolution));
+    let y = relu(widen(conv2d(
+        narrow(x),
+        narrow(w),
+        Some(narrow(b)),
+        convolution,
+    )));
     max_pool2d(y, MaxPoolOptions::new([2, 2]))
 }
 
@@ -53,7 +59,7 @@ pub(crate) fn attention(
         x.repeat_dim(2, group).reshape([batch, heads, time, d])
     };
     let (q, k, v) = (per_head(q, heads), shared(k), shared(v));
-    let scores = q.matmul(k.swap_dims(2, 3)) / (d as f64).sqrt();
+    let scores = widen(narrow(q).matmul(narrow(k).swap_dims(2, 3))) / (d as f64).sqrt();
     let scores = match mask {
         Mask::None => scores,
         Mask::Causal => {
@@ -72,7 +78,7 @@ pub(crate) fn attention(
             scores.mask_fill(hidden.expand([batch, heads, time, time]), HIDDEN)
         }
     };
-    let y = softmax(scores, 3).matmul(v);
+    let y = widen(narrow(softmax(scores, 3)).matmul(narrow(v)));
     y.swap_dims(1, 2).reshape([batch, time, width])
 }
 

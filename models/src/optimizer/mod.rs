@@ -1,161 +1,207 @@
-//! Client optimizers: gradients into steps. On the CPU each parameter is updated where it lies, in
-//! one pass over it, its gradient and its moments; elsewhere by the device's own operations.
+//! Client optimizers: from gradients to the next parameters, with a state that can be kept. On the
+//! CPU each parameter is updated where it lies, in one pass over it, its gradient and its state;
+//! elsewhere by the device's own operations.
 
 mod kernel;
 
 use std::collections::BTreeMap;
 
 use burn::backend::Flex;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use self::kernel::Update;
 use crate::error::ModelError;
 use crate::flatten::Path;
-use crate::ops::fused::{contiguous, into_values, supported, tensor};
-use crate::parameters::{Parameters, TensorSpec};
+use crate::ops::fused::{contiguous, into_values, supported, tensor, values};
+use crate::train::ClientOptimizer;
 
-/// How a gradient g moves a parameter w.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Rule {
-    /// v = momentum * v + g + weight_decay * w; w -= lr * v. At first v is zero.
-    Sgd {
-        /// 0 to below 1.
-        momentum: f32,
-        /// 0 to 1.
-        weight_decay: f32,
-    },
-    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), betas
-    /// 0.9 and 0.999, epsilon 1e-5.
-    AdamW {
-        /// 0 to 1.
-        weight_decay: f32,
-    },
-}
-
-/// A client optimizer with its state.
+/// An optimizer under way. Its state is, for each parameter that has had a gradient, the velocity
+/// (`sgd` with momentum) or the mean gradient and the mean of its squares (`adamw`).
 #[derive(Debug, Clone)]
 pub(crate) struct Optimizer {
-    rule: Rule,
-    /// Largest norm of the gradient of all parameters together, above 0.
-    gradient_norm_max: Option<f32>,
-    states: BTreeMap<String, State>,
+    rule: ClientOptimizer,
+    /// Steps done.
+    steps: u32,
+    state: BTreeMap<String, Vec<Tensor<1>>>,
 }
 
-/// What the optimizer remembers of one parameter.
-#[derive(Debug, Clone)]
-struct State {
-    /// The velocity, or the first moment.
-    first: Option<Tensor<1>>,
-    /// The second moment.
-    second: Option<Tensor<1>>,
-    /// Steps so far.
-    steps: u32,
-}
+/// One tensor of an optimizer's state: its name and its values.
+pub(crate) type StateTensor = (String, Vec<f32>);
 
 impl Optimizer {
-    /// An optimizer that has seen nothing.
-    pub(crate) fn new(rule: Rule, gradient_norm_max: Option<f32>) -> Self {
+    /// One that has done no step.
+    pub(crate) fn new(rule: ClientOptimizer) -> Self {
         Self {
             rule,
-            gradient_norm_max,
-            states: BTreeMap::new(),
+            steps: 0,
+            state: BTreeMap::new(),
         }
     }
 
-    /// Moves every parameter that has a gradient.
+    /// The network a step further. Parameters without a gradient stay as they are.
     pub(crate) fn step<M: Module>(
         &mut self,
         network: M,
-        gradients: GradientsParams,
+        grads: GradientsParams,
         client_lr: f64,
     ) -> M {
-        let factor = self.gradient_norm_max.map_or(1.0, |max| {
-            let norm = gradient_norm(&network, &gradients);
-            // Nothing is NaN but a gradient that is.
-            if norm > max { max / norm } else { 1.0 }
-        });
+        self.steps = self.steps.saturating_add(1);
         network.map(&mut Step {
             path: Path::default(),
-            gradients,
             optimizer: self,
+            grads,
             client_lr,
-            factor,
         })
     }
 
-    /// The state as tensors by name, to be [restored](Self::restore): `first.`, `second.` and
-    /// `steps.`, each with the parameter's name behind it.
+    /// Steps done.
+    pub(crate) fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// The state, ordered by name.
     ///
     /// # Errors
     /// [`ModelError::Compute`] if the device fails.
-    pub(crate) fn state(&self) -> Result<Parameters, ModelError> {
-        let mut tensors = BTreeMap::new();
-        for (name, state) in &self.states {
-            // Exact below 2²⁴ steps, and then it makes no difference any more.
-            tensors.insert(format!("steps.{name}"), vec![state.steps as f32]);
-            for (kind, moment) in [("first", &state.first), ("second", &state.second)] {
-                let Some(moment) = moment else { continue };
-                let values = moment.clone().try_into_vec_as::<f32>();
+    pub(crate) fn state(&self) -> Result<Vec<StateTensor>, ModelError> {
+        let mut all = Vec::new();
+        for (name, tensors) in &self.state {
+            for (index, tensor) in tensors.iter().enumerate() {
+                let values = tensor.clone().try_into_vec_as::<f32>();
                 let values = values.map_err(|error| ModelError::Compute(error.to_string()))?;
-                tensors.insert(format!("{kind}.{name}"), values);
+                all.push((format!("{name}/{index}"), values));
             }
         }
-        let layout = tensors.iter().map(|(name, values)| TensorSpec {
-            name: name.clone(),
-            shape: vec![values.len()],
-        });
-        let layout = layout.collect();
-        Parameters::new(layout, tensors.into_values().flatten().collect())
+        Ok(all)
     }
 
-    /// Continues from a [state](Self::state) of the same network and rule.
+    /// Goes on from a kept state, in the order that [`state`](Self::state) gave.
     ///
     /// # Errors
-    /// [`ModelError::Parameters`] if it holds anything that no state does, or a tensor of another
-    /// length than the parameter in `layout`.
+    /// [`ModelError::Snapshot`] for names that no state has.
     pub(crate) fn restore(
         &mut self,
-        state: &Parameters,
-        layout: &[TensorSpec],
+        steps: u32,
+        state: Vec<StateTensor>,
         device: &Device,
     ) -> Result<(), ModelError> {
-        let mut states = BTreeMap::new();
-        for (spec, values) in state.tensors() {
-            let refused = || ModelError::Parameters(format!("{} in an optimizer", spec.name));
-            let (kind, name) = spec.name.split_once('.').ok_or_else(refused)?;
-            let parameter = layout.iter().find(|parameter| parameter.name == name);
-            let len = parameter.ok_or_else(refused)?.len();
-            let state = states.entry(name.to_owned()).or_insert(State {
-                first: None,
-                second: None,
-                steps: 0,
-            });
-            let moment = || {
-                let data = TensorData::new(values.to_vec(), [values.len()]);
-                Some(Tensor::from_data(data, device))
+        self.steps = steps;
+        self.state.clear();
+        for (name, values) in state {
+            let unknown = || ModelError::Snapshot(format!("no optimizer has a state {name}"));
+            let (parameter, index) = name.rsplit_once('/').ok_or_else(unknown)?;
+            let tensors = self.state.entry(parameter.to_owned()).or_default();
+            if index != tensors.len().to_string() {
+                return Err(unknown());
+            }
+            let shape = [values.len()];
+            tensors.push(Tensor::from_data(TensorData::new(values, shape), device));
+        }
+        Ok(())
+    }
+
+    /// The parameter `name` a step further, where it lies if nobody else holds its values.
+    fn on_cpu<const D: usize>(
+        &mut self,
+        name: String,
+        parameter: Tensor<D>,
+        grad: Tensor<D>,
+        client_lr: f64,
+    ) -> Tensor<D> {
+        let update = kernel::Update::new(self.rule, client_lr, self.steps);
+        let shape = parameter.dims();
+        let mut parameter = into_values(flex(parameter));
+        let grad = flex(grad);
+        let mut state: Vec<Vec<f32>> = match self.state.remove(&name) {
+            Some(state) => state.into_iter().map(flex).map(into_values).collect(),
+            None => vec![vec![0.0; parameter.len()]; update.state_tensors()],
+        };
+        update.run(&mut parameter, values(&grad), &mut state);
+        if !state.is_empty() {
+            let kept = |values: Vec<f32>| {
+                let shape = [values.len()];
+                Tensor::from_primitive::<Flex>(tensor(values, shape))
             };
-            match kind {
-                "steps" if values.len() == 1 => state.steps = values[0] as u32,
-                "first" if values.len() == len => state.first = moment(),
-                "second" if values.len() == len => state.second = moment(),
-                _ => return Err(refused()),
+            self.state
+                .insert(name, state.into_iter().map(kept).collect());
+        }
+        Tensor::from_primitive::<Flex>(tensor(parameter, shape))
+    }
+
+    /// What is subtracted from the parameter `name`, over the client learning rate, and what the
+    /// parameter is multiplied by before.
+    fn direction(
+        &mut self,
+        name: String,
+        parameter: &Tensor<1>,
+        grad: Tensor<1>,
+        client_lr: f64,
+    ) -> (Tensor<1>, f64) {
+        match self.rule {
+            ClientOptimizer::Sgd {
+                momentum,
+                weight_decay,
+            } => {
+                let grad = if weight_decay > 0.0 {
+                    grad + parameter.clone() * weight_decay
+                } else {
+                    grad
+                };
+                if momentum == 0.0 {
+                    return (grad, 1.0);
+                }
+                let velocity = match self.state.get(&name).and_then(|state| state.first()) {
+                    Some(velocity) => grad + velocity.clone() * momentum,
+                    None => grad,
+                };
+                self.state.insert(name, vec![velocity.clone()]);
+                (velocity, 1.0)
+            }
+            ClientOptimizer::AdamW { weight_decay } => {
+                let (new_1, new_2) = (
+                    grad.clone() * (1.0 - BETA_1),
+                    grad.square() * (1.0 - BETA_2),
+                );
+                let (mean, square) = match self.state.get(&name).map(Vec::as_slice) {
+                    Some([mean, square]) => (
+                        mean.clone() * BETA_1 + new_1,
+                        square.clone() * BETA_2 + new_2,
+                    ),
+                    _ => (new_1, new_2),
+                };
+                self.state.insert(name, vec![mean.clone(), square.clone()]);
+                let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
+                let mean = mean / (1.0 - BETA_1.powi(steps));
+                let square = square / (1.0 - BETA_2.powi(steps));
+                let direction = mean / (square.sqrt() + EPSILON);
+                (direction, 1.0 - client_lr * weight_decay)
             }
         }
-        self.states = states;
-        Ok(())
     }
 }
 
-/// One step through a network.
+/// Adam's decay of the mean gradient.
+const BETA_1: f32 = 0.9;
+/// Adam's decay of the mean square.
+const BETA_2: f32 = 0.999;
+/// Added to the root of the mean square.
+const EPSILON: f32 = 1e-5;
+
+/// The tensor as the CPU has it.
+///
+/// # Panics
+/// If it is elsewhere.
+fn flex<const D: usize>(tensor: Tensor<D>) -> burn_flex::FlexTensor {
+    let tensor = tensor.try_into_primitive::<Flex>();
+    contiguous(tensor.expect("the parameter is on the CPU"))
+}
+
 struct Step<'a> {
     path: Path,
-    gradients: GradientsParams,
     optimizer: &'a mut Optimizer,
+    grads: GradientsParams,
     client_lr: f64,
-    /// What gradients are multiplied by.
-    factor: f32,
 }
 
 impl ModuleMapper for Step<'_> {
@@ -168,161 +214,151 @@ impl ModuleMapper for Step<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+        let Some(grad) = self.grads.remove::<D>(param.id) else {
             return param;
         };
+        let name = self.path.name();
+        // Consumed, so that nobody else holds the values.
         let (id, value, mapper) = param.consume();
-        let shape = value.shape();
-        let state = self.optimizer.states.remove(&self.path.name());
-        let mut state = state.unwrap_or(State {
-            first: None,
-            second: None,
-            steps: 0,
-        });
-        state.steps = state.steps.saturating_add(1);
-        let update = Update::new(
-            self.optimizer.rule,
-            self.client_lr,
-            self.factor,
-            state.steps,
-        );
         let value = value.inner();
-        let value = if supported(&value) && supported(&gradient) {
-            on_cpu(update, value, gradient, &mut state)
-        } else {
-            composed(update, value, gradient, &mut state)
-        };
-        self.optimizer.states.insert(self.path.name(), state);
+        if supported(&value) && supported(&grad) {
+            let value = self.optimizer.on_cpu(name, value, grad, self.client_lr);
+            let value = Tensor::from_inner(value).require_grad();
+            return Param::from_mapped_value(id, value, mapper);
+        }
+        let shape = value.shape();
+        let size = [shape.num_elements()];
+        let (value, grad) = (value.reshape(size), grad.reshape(size));
+        let (direction, kept) = self.optimizer.direction(name, &value, grad, self.client_lr);
+        let value = if kept == 1.0 { value } else { value * kept };
+        let value = (value - direction * self.client_lr).reshape(shape);
         // A leaf again: the gradient of the next step ends here.
-        let value = Tensor::from_inner(value.reshape(shape)).require_grad();
-        Param::from_mapped_value(id, value, mapper)
-    }
-}
-
-/// In place, if nobody else holds the values; else in a copy.
-fn on_cpu<const D: usize>(
-    update: Update,
-    value: Tensor<D>,
-    gradient: Tensor<D>,
-    state: &mut State,
-) -> Tensor<D> {
-    let flex = |tensor: Tensor<D>| {
-        let tensor = tensor.try_into_primitive::<Flex>();
-        contiguous(tensor.expect("the caller has checked the device"))
-    };
-    let shape = value.dims();
-    let mut value = into_values(flex(value));
-    let gradient = flex(gradient);
-    let taken = |moment: &mut Option<Tensor<1>>, wanted: bool| match moment.take() {
-        Some(moment) => {
-            let moment = moment.try_into_primitive::<Flex>();
-            into_values(moment.expect("moments are where their parameter is"))
-        }
-        None => vec![0.0; if wanted { value.len() } else { 0 }],
-    };
-    let mut first = taken(&mut state.first, update.with_first());
-    let mut second = taken(&mut state.second, update.with_second());
-    update.run(
-        &mut value,
-        crate::ops::fused::values(&gradient),
-        &mut first,
-        &mut second,
-    );
-    let back = |values: Vec<f32>| {
-        let shape = [values.len()];
-        (!values.is_empty()).then(|| Tensor::from_primitive::<Flex>(tensor(values, shape)))
-    };
-    (state.first, state.second) = (back(first), back(second));
-    Tensor::from_primitive::<Flex>(tensor(value, shape))
-}
-
-/// By the operations of any device.
-fn composed<const D: usize>(
-    update: Update,
-    value: Tensor<D>,
-    gradient: Tensor<D>,
-    state: &mut State,
-) -> Tensor<D> {
-    let len = value.shape().num_elements();
-    let shape = value.shape();
-    let (w, g) = (
-        value.reshape([len]),
-        gradient.reshape([len]) * update.factor,
-    );
-    let moved = match update.rule {
-        Rule::Sgd {
-            momentum,
-            weight_decay,
-        } => {
-            let g = if weight_decay > 0.0 {
-                g + w.clone() * weight_decay
-            } else {
-                g
-            };
-            let v = match state.first.take() {
-                Some(v) => v * momentum + g,
-                None => g,
-            };
-            state.first = (momentum > 0.0).then(|| v.clone());
-            w - v * update.lr
-        }
-        Rule::AdamW { .. } => {
-            let [b1, b2] = kernel::BETAS;
-            let first = g.clone() * (1.0 - b1);
-            let second = g.square() * (1.0 - b2);
-            let (first, second) = match (state.first.take(), state.second.take()) {
-                (Some(m), Some(v)) => (m * b1 + first, v * b2 + second),
-                _ => (first, second),
-            };
-            state.first = Some(first.clone());
-            state.second = Some(second.clone());
-            let deviation = (second / update.second_scale).sqrt() + kernel::EPSILON;
-            w * update.keep - first / update.first_scale / deviation * update.lr
-        }
-    };
-    moved.reshape(shape)
-}
-
-/// The norm of all gradients together.
-fn gradient_norm(network: &impl Module, gradients: &GradientsParams) -> f32 {
-    let mut squares = Squares {
-        gradients,
-        sum: None,
-        cpu: 0.0,
-    };
-    network.visit(&mut squares);
-    let elsewhere = squares.sum.map_or(0.0, |sum| sum.into_scalar::<f32>());
-    (squares.cpu + f64::from(elsewhere)).sqrt() as f32
-}
-
-struct Squares<'a> {
-    gradients: &'a GradientsParams,
-    /// Of gradients that are elsewhere than on the CPU, so that only one number has to come here.
-    sum: Option<Tensor<1>>,
-    cpu: f64,
-}
-
-impl ModuleVisitor for Squares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = self.gradients.get::<D>(param.id) else {
-            return;
-        };
-        match supported(&gradient).then(|| gradient.clone().try_into_primitive::<Flex>()) {
-            Some(Ok(gradient)) => {
-                let gradient = contiguous(gradient);
-                self.cpu += kernel::squares(crate::ops::fused::values(&gradient));
-            }
-            _ => {
-                let squares = gradient.square().sum();
-                self.sum = Some(match self.sum.take() {
-                    Some(sum) => sum + squares,
-                    None => squares,
-                });
-            }
-        }
+        Param::from_mapped_value(id, Tensor::from_inner(value).require_grad(), mapper)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+mod tests {
+    use burn::nn::LinearConfig;
+
+    use super::*;
+
+    fn rules() -> [ClientOptimizer; 3] {
+        [
+            ClientOptimizer::named("sgd", 0.0, 0.1).unwrap(),
+            ClientOptimizer::named("sgd", 0.9, 0.0).unwrap(),
+            ClientOptimizer::named("adamw", 0.0, 0.1).unwrap(),
+        ]
+    }
+
+    fn grads(layer: &burn::nn::Linear, device: &Device) -> GradientsParams {
+        let x = Tensor::<2>::from_data([[1.0, -2.0, 0.5]], device);
+        let loss = layer.forward(x).square().sum();
+        GradientsParams::from_grads(loss.backward(), layer)
+    }
+
+    fn weights(layer: &burn::nn::Linear) -> Vec<f32> {
+        layer.weight.val().try_into_vec_as::<f32>().unwrap()
+    }
+
+    #[test]
+    fn steps_follow_the_formulas() {
+        let device = Device::flex().autodiff();
+        for rule in rules() {
+            let mut layer = LinearConfig::new(3, 2).init(&device);
+            let mut optimizer = Optimizer::new(rule);
+            let (mut first, mut second) = ([0.0f64; 6], [0.0f64; 6]);
+            for step in 1..=3 {
+                let before = weights(&layer);
+                let grads = grads(&layer, &device);
+                let grad = grads.get::<2>(layer.weight.id).unwrap();
+                let grad = grad.try_into_vec_as::<f32>().unwrap();
+                layer = optimizer.step(layer, grads, 0.01);
+                for (index, after) in weights(&layer).into_iter().enumerate() {
+                    let (w, g) = (f64::from(before[index]), f64::from(grad[index]));
+                    let expected = match rule {
+                        ClientOptimizer::Sgd {
+                            momentum,
+                            weight_decay,
+                        } => {
+                            first[index] = momentum * first[index] + g + weight_decay * w;
+                            w - 0.01 * first[index]
+                        }
+                        ClientOptimizer::AdamW { weight_decay } => {
+                            first[index] = 0.9 * first[index] + 0.1 * g;
+                            second[index] = 0.999 * second[index] + 0.001 * g * g;
+                            let mean = first[index] / (1.0 - 0.9f64.powi(step));
+                            let square = second[index] / (1.0 - 0.999f64.powi(step));
+                            w * (1.0 - 0.01 * weight_decay) - 0.01 * mean / (square.sqrt() + 1e-5)
+                        }
+                    };
+                    assert!((f64::from(after) - expected).abs() < 2e-6, "{rule} {step}");
+                }
+            }
+        }
+    }
+
+    /// The composed step is that of GPUs; here it runs on the CPU.
+    #[test]
+    fn the_step_in_place_is_the_composed_one() {
+        let tensor = |shift: f32| {
+            let values = (0..33)
+                .map(|i| (i as f32 + shift).sin())
+                .collect::<Vec<_>>();
+            Tensor::<1>::from_data(TensorData::new(values, [33]), &Device::flex())
+        };
+        for rule in rules() {
+            let (mut fused, mut composed) = (Optimizer::new(rule), Optimizer::new(rule));
+            let (mut a, mut b) = (tensor(0.0), tensor(0.0));
+            for step in 1..4 {
+                (fused.steps, composed.steps) = (step, step);
+                let grad = tensor(step as f32);
+                a = fused.on_cpu("w".into(), a, grad.clone(), 0.1);
+                let (direction, kept) = composed.direction("w".into(), &b, grad, 0.1);
+                b = b * kept - direction * 0.1;
+                let [a, b] = [&a, &b].map(|x| x.clone().try_into_vec_as::<f32>().unwrap());
+                for (a, b) in a.iter().zip(&b) {
+                    assert!((a - b).abs() < 1e-6, "{rule} {step}: {a} {b}");
+                }
+            }
+            assert_eq!(fused.state.len(), composed.state.len());
+        }
+    }
+
+    #[test]
+    fn parameters_are_updated_where_they_lie() {
+        let device = Device::flex().autodiff();
+        let place = |layer: &burn::nn::Linear| {
+            let weight = flex(layer.weight.val().inner());
+            weight.bytes().as_ptr() as usize
+        };
+        for rule in rules() {
+            let layer = LinearConfig::new(3, 2).init(&device);
+            let grads = grads(&layer, &device);
+            let before = place(&layer);
+            let layer = Optimizer::new(rule).step(layer, grads, 0.1);
+            assert_eq!(place(&layer), before);
+        }
+    }
+
+    #[test]
+    fn a_kept_state_goes_on_as_if_nothing_had_been() {
+        let device = Device::flex().autodiff();
+        for rule in rules() {
+            let layer = LinearConfig::new(3, 2).init(&device);
+            let mut optimizer = Optimizer::new(rule);
+            let layer = optimizer.step(layer.clone(), grads(&layer, &device), 0.1);
+            let mut restored = Optimizer::new(rule);
+            let state = optimizer.state().unwrap();
+            let inner = Device::flex();
+            restored.restore(optimizer.steps(), state, &inner).unwrap();
+            let next = optimizer.step(layer.clone(), grads(&layer, &device), 0.1);
+            let again = restored.step(layer.clone(), grads(&layer, &device), 0.1);
+            assert_eq!(weights(&next), weights(&again));
+        }
+        let mut optimizer = Optimizer::new(rules()[0]);
+        let odd = vec![("weight/1".to_owned(), vec![0.0])];
+        assert!(optimizer.restore(1, odd, &Device::flex()).is_err());
+    }
+}

@@ -1,25 +1,21 @@
 //! Local training: from a checkpoint to a delta, on one party's own examples.
 
 mod config;
+mod gradients;
+mod session;
+mod snapshot;
 
 use std::ops::ControlFlow;
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha20Rng;
-
-pub use self::config::{ClientOptimizer, TrainConfig};
-use crate::batch::floats;
+pub use self::config::{ClientOptimizer, EarlyStop, TrainConfig};
+use self::session::Session;
+pub use self::snapshot::Snapshot;
 use crate::control::Correction;
 use crate::data::Dataset;
 use crate::device::ComputeDevice;
 use crate::error::ModelError;
-use crate::flatten::{Shift, flatten};
+use crate::evaluate::Evaluation;
 use crate::model::Model;
-use crate::network::Network;
-use crate::optimizer::Optimizer;
 use crate::parameters::{Parameters, check_layout};
 
 /// Told after each step.
@@ -33,6 +29,38 @@ pub struct StepReport {
     pub epoch: u32,
     /// Mean loss of this step's batch, before the step.
     pub loss: f32,
+    /// Client learning rate of this step.
+    pub client_lr: f64,
+    /// Norm of the gradient before it was bounded, where it is.
+    pub gradient_norm: Option<f64>,
+    /// Examples of this step.
+    pub num_examples: usize,
+}
+
+/// Who looks on while a model is trained.
+pub trait Observer {
+    /// A step is done. A break stops the training, and loses it but for a snapshot.
+    fn step(&mut self, report: &StepReport) -> ControlFlow<()>;
+
+    /// Whether to be given a snapshot after this step; asked before [`step`](Self::step).
+    fn wants_snapshot(&mut self, _report: &StepReport) -> bool {
+        false
+    }
+
+    /// A snapshot that was wanted.
+    fn snapshot(&mut self, _snapshot: Snapshot) {}
+
+    /// The held-out loss was measured after so many steps.
+    fn evaluated(&mut self, _step: u32, _result: &Evaluation) {}
+}
+
+/// Calls a function after each step.
+struct EachStep<'a>(&'a mut dyn FnMut(StepReport) -> ControlFlow<()>);
+
+impl Observer for EachStep<'_> {
+    fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        (self.0)(*report)
+    }
 }
 
 /// What training gives.
@@ -72,7 +100,7 @@ pub fn train(
     device: &ComputeDevice,
     progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
 ) -> Result<Trained, ModelError> {
-    train_with(model, config, base, None, data, device, progress)
+    Training::new(model, config, base, data, device).run(&mut EachStep(progress))
 }
 
 /// The same with SCAFFOLD's correction: each step is w -= lr (g + weight_decay w + correction). Of
@@ -89,167 +117,78 @@ pub fn train_corrected(
     device: &ComputeDevice,
     progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
 ) -> Result<Trained, ModelError> {
-    check_layout(correction.parameters().layout(), base.layout())?;
-    train_with(
-        model,
-        config,
-        base,
-        Some(correction),
-        data,
-        device,
-        progress,
-    )
-}
-
-fn train_with(
-    model: &Model,
-    config: &TrainConfig,
-    base: &Parameters,
-    correction: Option<&Correction>,
-    data: &Dataset,
-    device: &ComputeDevice,
-    progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
-) -> Result<Trained, ModelError> {
-    config.check()?;
-    model.check_data(data)?;
-    let device = device.0.clone().autodiff();
-    let mut session = Session {
-        network: Some(model.load(&model.frame(&device), base, &device)?),
-        optimizer: config.optimizer.build(config.gradient_norm_max),
-        client_lr: config.client_lr,
-        shift: correction
-            .map(|correction| Shift::new(correction.parameters(), config.client_lr, &device)),
-        log_prior: config
-            .calibrated
-            .then(|| log_prior(model, data, &device))
-            .flatten(),
-        data,
-        device,
+    let training = Training {
+        correction: Some(correction),
+        ..Training::new(model, config, base, data, device)
     };
-    let (loss, steps) = session.run(config, progress)?;
-    let trained = flatten(session.network(), model.layout())?;
-    let delta = Parameters::delta(base, &trained)?;
-    if !delta.is_finite() {
-        return Err(ModelError::Diverged { step: steps, loss });
-    }
-    Ok(Trained {
-        delta,
-        loss,
-        num_examples: data.len(),
-        steps,
-    })
+    training.run(&mut EachStep(progress))
 }
 
-struct Session<'a> {
-    /// Taken out for the time of an optimizer step only.
-    network: Option<Network>,
-    optimizer: Optimizer,
-    client_lr: f64,
-    /// What each step goes further, if the steps are corrected.
-    shift: Option<Shift>,
-    /// Added to the logits: `[1, classes]`.
-    log_prior: Option<Tensor<2>>,
-    data: &'a Dataset,
-    device: Device,
+/// A training to be done, with all that it may take.
+#[derive(Debug, Clone)]
+pub struct Training<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// How to train.
+    pub config: &'a TrainConfig,
+    /// Where to begin.
+    pub base: &'a Parameters,
+    /// The party's examples.
+    pub data: &'a Dataset,
+    /// Where to compute.
+    pub device: &'a ComputeDevice,
+    /// SCAFFOLD's correction, see [`train_corrected`].
+    pub correction: Option<&'a Correction>,
+    /// What the held-out loss is measured on, if training may stop early.
+    pub held_out: Option<&'a Dataset>,
+    /// Where to go on.
+    pub resume: Option<Snapshot>,
 }
 
-impl Session<'_> {
-    fn network(&self) -> &Network {
-        self.network.as_ref().expect("it is there between steps")
+impl<'a> Training<'a> {
+    /// A plain training from the beginning.
+    pub fn new(
+        model: &'a Model,
+        config: &'a TrainConfig,
+        base: &'a Parameters,
+        data: &'a Dataset,
+        device: &'a ComputeDevice,
+    ) -> Self {
+        Self {
+            model,
+            config,
+            base,
+            data,
+            device,
+            correction: None,
+            held_out: None,
+            resume: None,
+        }
     }
 
-    /// All epochs; returns the mean loss of the last one and the number of steps.
-    fn run(
-        &mut self,
-        config: &TrainConfig,
-        progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
-    ) -> Result<(f32, u32), ModelError> {
-        let steps = config.steps(self.data.len());
-        let mut order: Vec<usize> = (0..self.data.len()).collect();
-        let mut rng = shuffle_rng(config.seed, config.round);
-        let mut step = 0;
-        let mut mean = Mean::default();
-        for epoch in 0..config.local_epochs {
-            if step == steps {
-                break;
-            }
-            mean = Mean::default();
-            order.shuffle(&mut rng);
-            for batch in order
-                .chunks(config.batch_size)
-                .take((steps - step) as usize)
-            {
-                step += 1;
-                let loss = self.step(batch)?;
-                if !loss.is_finite() {
-                    return Err(ModelError::Diverged { step, loss });
-                }
-                mean.add(loss, batch.len());
-                let report = StepReport {
-                    step,
-                    steps,
-                    epoch,
-                    loss,
-                };
-                if progress(report).is_break() {
-                    return Err(ModelError::Interrupted { step });
-                }
+    /// Trains until done, or stopped by the observer. With a snapshot it goes on from there, to the
+    /// same bytes as without the interruption.
+    ///
+    /// # Errors
+    /// Those of [`train`]; [`ModelError::Snapshot`] for a snapshot of another training.
+    pub fn run(&self, observer: &mut dyn Observer) -> Result<Trained, ModelError> {
+        self.config.check()?;
+        self.model.check_data(self.data)?;
+        if let Some(correction) = self.correction {
+            check_layout(correction.parameters().layout(), self.base.layout())?;
+            if !self.config.is_even() {
+                return Err(ModelError::Config {
+                    field: "schedule",
+                    got: "a changing client learning rate".into(),
+                    allowed: "a constant one, where steps are corrected",
+                });
             }
         }
-        Ok((mean.value(), step))
-    }
-
-    /// One optimizer step; returns the batch's mean loss before it.
-    fn step(&mut self, batch: &[usize]) -> Result<f32, ModelError> {
-        let network = self.network.take().expect("it is there between steps");
-        let batch = self.data.batch(batch, &self.device);
-        let loss = network.loss(&batch, self.log_prior.as_ref()) / batch.units();
-        let grads = GradientsParams::from_grads(loss.backward(), &network);
-        let network = self.optimizer.step(network, grads, self.client_lr);
-        self.network = Some(match &self.shift {
-            Some(shift) => shift.subtract_from(network),
-            None => network,
-        });
-        loss.try_into_scalar::<f32>()
-            .map_err(|error| ModelError::Compute(error.to_string()))
+        Session::new(self)?.run(observer)
     }
 }
 
-/// The logarithms of the smoothed class frequencies, `[1, classes]`, where examples have classes.
-fn log_prior(model: &Model, data: &Dataset, device: &Device) -> Option<Tensor<2>> {
-    let mut counts = data.class_counts()?;
-    counts.resize(model.classes()?, 0);
-    let total = (data.len() + counts.len()) as f32;
-    let values: Vec<f32> = counts
-        .iter()
-        .map(|&count| ((count + 1) as f32 / total).ln())
-        .collect();
-    Some(floats(values, device).unsqueeze())
-}
-
-fn shuffle_rng(seed: u64, round: u32) -> ChaCha20Rng {
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    rng.set_stream(u64::from(round));
-    rng
-}
-
-/// Mean over examples of values that are means over batches.
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    examples: usize,
-}
-
-impl Mean {
-    fn add(&mut self, value: f32, examples: usize) {
-        self.sum += f64::from(value) * examples as f64;
-        self.examples += examples;
-    }
-
-    fn value(&self) -> f32 {
-        (self.sum / self.examples.max(1) as f64) as f32
-    }
-}
-
+#[cfg(test)]
+mod feature_tests;
 #[cfg(test)]
 mod tests;

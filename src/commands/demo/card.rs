@@ -18,36 +18,43 @@ pub(crate) fn markdown(plan: &Plan, results: &Results) -> String {
 fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result {
     let last = results.last();
     let data = match &plan.data {
+        Some(folder) if plan.rehearsal.is_some() => format!("`{}`", folder.display()),
         Some(folder) => format!("the idx files of `{}`", folder.display()),
         None => "a balanced share of Fashion-MNIST (MIT licence, arXiv:1708.07747)".into(),
     };
     writeln!(text, "# {}\n", plan.name)?;
     writeln!(
         text,
-        "An image classifier trained by {} parties together with Convoke; no party's images left it.\n",
-        plan.trainers
+        "Trained by {} parties together with Convoke; no party's {} left it.\n",
+        plan.trainers, results.noun
     )?;
     writeln!(text, "| | |\n|---|---|")?;
     writeln!(
         text,
-        "| held-out accuracy | {:.2} % of {} images |",
-        100.0 * last.accuracy,
-        results.held_back
+        "| held-out {} | {}, {} before; {} {} |",
+        last.title(),
+        last.headline(),
+        results.measured(0).headline(),
+        results.held_back,
+        results.noun
     )?;
     writeln!(text, "| held-out loss | {:.4} nats |", last.loss)?;
     writeln!(
         text,
-        "| architecture | small convolutional network (`cnn`), weights in `model.safetensors` (F32) |"
+        "| architecture | `{}`, weights in `model.safetensors` (F32) |",
+        results.model
     )?;
     writeln!(text, "| BLAKE3 of the file | `{}` |", results.checkpoint)?;
     writeln!(text, "| data | {data} |")?;
-    writeln!(
-        text,
-        "| split | Dirichlet({}) over the labels, seed {} |",
-        plan.alpha, plan.seed
-    )?;
+    if plan.rehearsal.is_none() {
+        writeln!(
+            text,
+            "| split | Dirichlet({}) over the labels, seed {} |",
+            plan.alpha, plan.seed
+        )?;
+    }
     writeln!(text, "| rounds | {} |", plan.rounds)?;
-    writeln!(text, "| aggregation rule | `{}` |", plan.rule)?;
+    writeln!(text, "| aggregation rule | `{}` |", results.rule)?;
     writeln!(
         text,
         "| task | number {} on chain {}; its file is `task.toml` |",
@@ -61,7 +68,8 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
 
     writeln!(
         text,
-        "\n## Rounds\n\n| round | accuracy | loss | kept | refused |\n|---:|---:|---:|---:|---|"
+        "\n## Rounds\n\n| round | {} | loss | kept | refused |\n|---:|---:|---:|---:|---|",
+        last.title()
     )?;
     for report in results.board.reports.values() {
         let measured = results.measured(report.round.0);
@@ -78,9 +86,9 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
             .collect();
         writeln!(
             text,
-            "| {} | {:.2} % | {:.4} | {} | {} |",
+            "| {} | {} | {:.4} | {} | {} |",
             report.round,
-            100.0 * measured.accuracy,
+            measured.headline(),
             measured.loss,
             report.kept.len(),
             refused.join("; ")
@@ -89,17 +97,18 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
 
     writeln!(
         text,
-        "\n## Contributors\n\n| who | account | persona | images | rounds kept | paid | vesting |\n|---|---|---|---:|---:|---:|---:|"
+        "\n## Contributors\n\n| who | account | persona | {} | rounds kept | paid | vesting |\n|---|---|---|---:|---:|---:|---:|",
+        results.noun
     )?;
     for party in &results.parties {
-        let images = if party.role == Role::Trainer {
+        let examples = if party.role == Role::Trainer {
             party.examples.to_string()
         } else {
             String::new()
         };
         writeln!(
             text,
-            "| {} | `{}` | {} | {images} | {} | {} | {} |",
+            "| {} | `{}` | {} | {examples} | {} | {} | {} |",
             party.name,
             party.address,
             party.persona,
@@ -111,14 +120,25 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
     writeln!(text, "\n{}.\n", results.money_line())?;
 
     writeln!(text, "## Use\n")?;
+    if plan.rehearsal.is_none() {
+        writeln!(
+            text,
+            "Pixels p of 0 to 255 enter as (p / 255 - {}) / {}.\n",
+            convoke_models::data::PIXEL_MEAN,
+            convoke_models::data::PIXEL_DEVIATION
+        )?;
+    }
     writeln!(
         text,
-        "Pixels p of 0 to 255 enter as (p / 255 - {}) / {}. Measure it with \
-         `convoke evaluate model.safetensors --data DIR`.\n",
-        convoke_models::data::PIXEL_MEAN,
-        convoke_models::data::PIXEL_DEVIATION
+        "Measure it with `convoke evaluate model.safetensors --task task.toml --data DIR`.\n"
     )?;
     writeln!(text, "## Limits\n")?;
+    if plan.rehearsal.is_some() {
+        return writeln!(
+            text,
+            "Measured on data of the same origin as the training data: it says nothing of others."
+        );
+    }
     writeln!(
         text,
         "A demonstration: trained for minutes on small grey images. Accuracy was measured on images of \

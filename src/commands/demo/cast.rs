@@ -50,8 +50,10 @@ pub(crate) struct Player {
     pub(crate) persona: Persona,
     /// Signs for it.
     pub(crate) wallet: Wallet,
-    /// Key, data and state.
+    /// Key and state.
     pub(crate) dir: PathBuf,
+    /// Its data.
+    data: PathBuf,
 }
 
 impl Player {
@@ -60,12 +62,14 @@ impl Player {
         let dir = plan.out.join("nodes").join(&name);
         std::fs::create_dir_all(&dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
+        let data = dir.join("data");
         let player = Self {
             name,
             role,
             persona,
             wallet,
             dir,
+            data,
         };
         keys::store(&player.key(), &player.wallet)?;
         Ok(player)
@@ -83,7 +87,7 @@ impl Player {
 
     /// The folder of its data.
     pub(crate) fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.data.clone()
     }
 
     /// The folder of its state.
@@ -132,12 +136,20 @@ impl Cast {
                 )
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self {
+        let mut cast = Self {
             creator: wallet(plan.seed, "creator")?,
             aggregator: Player::new(plan, "aggregator".into(), Role::Aggregator, Persona::Honest)?,
             trainers,
             validators,
-        })
+        };
+        if let Some(rehearsal) = &plan.rehearsal {
+            let folders = rehearsal.trainers.iter().chain(&rehearsal.validators);
+            let players = cast.trainers.iter_mut().chain(&mut cast.validators);
+            for (player, folder) in players.zip(folders) {
+                player.data.clone_from(folder);
+            }
+        }
+        Ok(cast)
     }
 
     /// Everybody who stakes and is paid.

@@ -10,6 +10,7 @@
 mod card;
 mod cast;
 mod plan;
+mod rehearsal;
 mod report;
 mod settlement;
 mod setup;
@@ -37,26 +38,28 @@ use crate::shutdown;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  convoke demo\n  convoke demo --rounds 3 --trainers 4 --adversaries noise=1\n  \
-                  convoke demo --data ./fashion-mnist --format json\n\n\
+                  convoke demo --data ./fashion-mnist --format json\n  \
+                  convoke demo --task task.toml --data ./parties\n\n\
                   It deploys the contracts on a chain of its own, so it needs no key and costs nothing."
 )]
 pub(crate) struct DemoArgs {
+    /// Rehearse this task instead of the demonstration's own; --data then holds a folder for each
+    /// party: trainer-1, …, validator-1, …, held-back
+    #[arg(long, value_name = "FILE", requires = "data", conflicts_with_all = ["trainers", "validators", "alpha", "rule", "compress", "compress_checkpoints", "keep_ppm"])]
+    pub(crate) task: Option<PathBuf>,
     /// Trainers, adversaries included
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) trainers: u32,
     /// Validators
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) validators: u32,
-    /// Rounds
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) rounds: u32,
-    /// Adversaries among the trainers, by name and number; `none` for none
-    #[arg(
-        long,
-        value_name = "NAME=N,…",
-        default_value = "sign_flipper=1,noise=1"
-    )]
-    pub(crate) adversaries: String,
+    /// Rounds [default: 10, or those of --task]
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<u32>,
+    /// Adversaries among the trainers, by name and number; `none` for none [default:
+    /// sign_flipper=1,noise=1, or none with --task]
+    #[arg(long, value_name = "NAME=N,…")]
+    pub(crate) adversaries: Option<String>,
     /// Label skew between the trainers: 0.1 gives each few classes, `inf` all alike
     #[arg(long, default_value_t = 0.5)]
     pub(crate) alpha: f64,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use convoke_aggregator::rules;
 use convoke_models::{ModelConfig, ModelKind};
 use convoke_protocol::ids::Amount;
@@ -13,12 +13,19 @@ use convoke_protocol::task::{
 
 use super::DemoArgs;
 use super::cast::Adversaries;
+use super::rehearsal::Rehearsal;
 use crate::commands::data::{self, Source};
 use crate::failure::{HintExt as _, usage};
 use crate::money::tokens;
 
 /// What trainers share for a demo, in tokens; the pool of all rounds.
 const POOL: Amount = tokens(10_000);
+
+/// Rounds, if nothing is said.
+const ROUNDS: u32 = 10;
+
+/// Adversaries, if nothing is said.
+const ADVERSARIES: &str = "sign_flipper=1,noise=1";
 
 /// What each role stakes, and what fraud would cost of it.
 const STAKES: StakeSpec = StakeSpec {
@@ -52,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) compression: CompressionSpec,
     /// A folder of idx files; the embedded set if there is none.
     pub(crate) data: Option<PathBuf>,
+    /// Another task than the demonstration's own, and its parties' data.
+    pub(crate) rehearsal: Option<Rehearsal>,
     /// Where everything is written; absolute, and there.
     pub(crate) out: PathBuf,
 }
@@ -59,18 +68,38 @@ pub(crate) struct Plan {
 impl Plan {
     /// Checks the arguments and makes the folder.
     pub(crate) fn check(args: DemoArgs) -> anyhow::Result<Self> {
-        check_number("--trainers", args.trainers, 1, 256)?;
-        check_number("--validators", args.validators, 1, 64)?;
-        check_number("--rounds", args.rounds, 1, 10_000)?;
+        let rehearsal = args
+            .task
+            .as_deref()
+            .map(|task| Rehearsal::open(task, args.data.as_deref()))
+            .transpose()?;
+        let (trainers, validators) = match &rehearsal {
+            Some(rehearsal) => (
+                u32::try_from(rehearsal.trainers.len())?,
+                u32::try_from(rehearsal.validators.len())?,
+            ),
+            None => (args.trainers, args.validators),
+        };
+        let of_task = rehearsal.as_ref().map(|rehearsal| &rehearsal.spec);
+        let rounds = args
+            .rounds
+            .unwrap_or_else(|| of_task.map_or(ROUNDS, |spec| spec.rounds));
+        check_number("--trainers", trainers, 1, 256)?;
+        check_number("--validators", validators, 1, 64)?;
+        check_number("--rounds", rounds, 1, 10_000)?;
         if args.alpha.is_nan() || args.alpha <= 0.0 {
             return Err(usage(format!("--alpha {}: it must be above 0", args.alpha)));
         }
-        let adversaries = Adversaries::parse(&args.adversaries)?;
-        if adversaries.count() >= args.trainers as usize {
+        let adversaries = match (&args.adversaries, of_task) {
+            (Some(typed), _) => Adversaries::parse(typed)?,
+            (None, Some(_)) => Adversaries::parse("none")?,
+            (None, None) => Adversaries::parse(ADVERSARIES)?,
+        };
+        if adversaries.count() >= trainers as usize {
             return Err(usage(format!(
                 "{} adversaries among {} trainers leave no honest one",
                 adversaries.count(),
-                args.trainers
+                trainers
             )))
             .hint("give more --trainers or fewer --adversaries (`none` for none)");
         }
@@ -81,15 +110,16 @@ impl Plan {
                 folder.display()
             )));
         }
-        let name = match &args.data {
-            None => "fashion-mnist".into(),
-            Some(folder) => folder_name(folder),
+        let name = match (of_task, &args.data) {
+            (Some(spec), _) => spec.name.clone(),
+            (None, None) => "fashion-mnist".into(),
+            (None, Some(folder)) => folder_name(folder),
         };
         Ok(Self {
             name,
-            trainers: args.trainers,
-            validators: args.validators,
-            rounds: args.rounds,
+            trainers,
+            validators,
+            rounds,
             adversaries,
             alpha: args.alpha,
             seed: args.seed,
@@ -101,13 +131,53 @@ impl Plan {
                 ..CompressionSpec::default()
             },
             data: args.data,
+            rehearsal,
             out: make_folder(args.out)?,
         })
     }
 
-    /// The task that is posted, without its initial checkpoint.
-    pub(crate) fn task(&self, source: &Source) -> anyhow::Result<TaskSpec> {
+    /// The task that is posted, without its initial checkpoint: the demonstration's own on these
+    /// images, or the one that is rehearsed.
+    pub(crate) fn task(&self, source: Option<&Source>) -> anyhow::Result<TaskSpec> {
+        let own = match (&self.rehearsal, source) {
+            (Some(rehearsal), _) => rehearsal.spec.clone(),
+            (None, Some(source)) => self.own_task(source)?,
+            (None, None) => bail!("a demonstration of its own needs images"),
+        };
         let spec = TaskSpec {
+            rounds: self.rounds,
+            cohort: CohortSpec {
+                trainers_min: self.trainers,
+                trainers_max: self.trainers,
+                validators_min: self.validators,
+                // Everybody is on this machine: nobody is left behind for being slow.
+                quorum_bps: 10_000,
+                updates_min: 1,
+            },
+            reward: RewardSpec {
+                pool: POOL,
+                vesting_bps: 2_000,
+                proof: ProofMode::OnSubmission,
+                dispute_window_s: 0,
+                round_timeout_s: 3_600,
+                ..own.reward
+            },
+            stake: STAKES,
+            ..own
+        };
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// A classifier of the images.
+    fn own_task(&self, source: &Source) -> anyhow::Result<TaskSpec> {
+        let model = ModelConfig::images(
+            ModelKind::Cnn,
+            source.train.height(),
+            source.train.width(),
+            source.train.classes().max(source.test.classes()),
+        );
+        Ok(TaskSpec {
             name: self.name.clone(),
             description: format!(
                 "Classify {} images, {} trainers, labels split by Dirichlet({})",
@@ -116,14 +186,9 @@ impl Plan {
             rounds: self.rounds,
             seed: self.seed,
             initial: None,
-            model: ModelConfig::images(
-                ModelKind::Cnn,
-                source.train.height(),
-                source.train.width(),
-                source.train.classes().max(source.test.classes()),
-            )
-            .context("the demo's model is one of images")?
-            .to_spec(),
+            model: model
+                .context("the demo's model is one of images")?
+                .to_spec(),
             base: None,
             adapter: None,
             training: TrainingSpec {
@@ -137,14 +202,7 @@ impl Plan {
             },
             compression: self.compression.clone(),
             contribution: ContributionSpec::default(),
-            cohort: CohortSpec {
-                trainers_min: self.trainers,
-                trainers_max: self.trainers,
-                validators_min: self.validators,
-                // Everybody is on this machine: nobody is left behind for being slow.
-                quorum_bps: 10_000,
-                updates_min: 1,
-            },
+            cohort: CohortSpec::default(),
             timing: TimingSpec {
                 progress_timeout_s: 30,
                 train_max_s: 600,
@@ -154,29 +212,23 @@ impl Plan {
                 open_timeout_s: 120,
                 attempts_max: 3,
             },
-            reward: RewardSpec {
-                pool: POOL,
-                vesting_bps: 2_000,
-                // The demo's chain has a verifier that takes every proof.
-                proof: ProofMode::OnSubmission,
-                dispute_window_s: 0,
-                round_timeout_s: 3_600,
-                ..RewardSpec::default()
-            },
-            stake: STAKES,
-        };
-        spec.check()?;
-        Ok(spec)
+            reward: RewardSpec::default(),
+            stake: StakeSpec::default(),
+        })
     }
 
-    /// Reads the data set.
-    pub(crate) fn source(&self) -> anyhow::Result<Source> {
-        match &self.data {
+    /// Reads the data set that is to be divided; nothing if each party has its own.
+    pub(crate) fn source(&self) -> anyhow::Result<Option<Source>> {
+        if self.rehearsal.is_some() {
+            return Ok(None);
+        }
+        let source = match &self.data {
             Some(folder) => Source::open(folder)
                 .with_context(|| format!("--data {}", folder.display()))
                 .hint("a folder in MNIST layout has train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each with or without .gz"),
             None => data::embedded(),
-        }
+        };
+        source.map(Some)
     }
 
     /// Writes a file of the results.
@@ -339,7 +391,10 @@ pub(crate) mod tests {
         let source = data::embedded().unwrap();
         for arguments in [vec![], vec!["--trainers", "256", "--rounds", "10000"]] {
             let out = folder.path().join(arguments.len().to_string());
-            let spec = check(&arguments, &out).unwrap().task(&source).unwrap();
+            let spec = check(&arguments, &out)
+                .unwrap()
+                .task(Some(&source))
+                .unwrap();
             let side = spec.model.config["height"].as_integer();
             assert_eq!(
                 (side, spec.model.config["classes"].as_integer()),

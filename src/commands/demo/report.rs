@@ -32,6 +32,11 @@ pub(crate) fn html(plan: &Plan, results: &Results) -> String {
 fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result {
     let last = results.last();
     let name = escape(&plan.name);
+    let split = if plan.rehearsal.is_some() {
+        String::new()
+    } else {
+        format!(", labels split by Dirichlet({})", plan.alpha)
+    };
     write!(
         text,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -43,13 +48,12 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
     )?;
     writeln!(
         text,
-        "<header><h1>{name}</h1><p>{} trainers, {} validators, {} rounds, labels split by \
-         Dirichlet({}), rule <code>{}</code>, seed {}</p></header>",
+        "<header><h1>{name}</h1><p>{} trainers, {} validators, {} rounds{split}, \
+         rule <code>{}</code>, seed {}</p></header>",
         plan.trainers,
         plan.validators,
         plan.rounds,
-        plan.alpha,
-        escape(&plan.rule),
+        escape(&results.rule),
         plan.seed
     )?;
     let refused: usize = results
@@ -61,8 +65,13 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
     text.push_str("<section class=\"figures\">");
     for (value, label) in [
         (
-            format!("{:.2} %", 100.0 * last.accuracy),
-            format!("accuracy on {} held-back images", results.held_back),
+            last.headline(),
+            format!(
+                "{} on {} held-back {}",
+                last.title(),
+                results.held_back,
+                results.noun
+            ),
         ),
         (format!("{:.3}", last.loss), "held-out loss".into()),
         (refused.to_string(), "updates refused".into()),
@@ -81,7 +90,7 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
     section(
         text,
         "Learning",
-        "Measured after each round on images that neither trainers nor validators hold.",
+        "Measured after each round on examples that neither trainers nor validators hold.",
         &figure("curves", &curves(results)),
     )?;
     section(
@@ -126,11 +135,11 @@ fn figure(id: &str, plot: &Plot) -> String {
 
 fn curves(results: &Results) -> Plot {
     let rounds: Vec<u32> = results.board.measured.keys().copied().collect();
-    let accuracy = results
+    let quality = results
         .board
         .measured
         .values()
-        .map(|m| 100.0 * m.accuracy)
+        .map(|measured| measured.height())
         .collect();
     let loss = results.board.measured.values().map(|m| m.loss).collect();
     let line = |color: &str| {
@@ -139,10 +148,18 @@ fn curves(results: &Results) -> Plot {
             .width(2.5)
             .shape(LineShape::Linear)
     };
+    let last = results.last();
+    let (title, quality_axis) = match last.bits_per_byte {
+        Some(_) => {
+            let to_zero = plotly::layout::RangeMode::ToZero;
+            (last.title(), axis(last.title()).range_mode(to_zero))
+        }
+        None => ("accuracy, %", axis("accuracy, %").range(vec![0, 100])),
+    };
     let mut plot = Plot::new();
     plot.add_trace(
-        Scatter::new(rounds.clone(), accuracy)
-            .name("accuracy, %")
+        Scatter::new(rounds.clone(), quality)
+            .name(title)
             .mode(Mode::LinesMarkers)
             .line(line(BLUE)),
     );
@@ -160,7 +177,7 @@ fn curves(results: &Results) -> Plot {
                     .dtick(round_ticks(results.board.rounds))
                     .zero_line(false),
             )
-            .y_axis(axis("accuracy, %").range(vec![0, 100]))
+            .y_axis(quality_axis)
             .y_axis2(
                 axis("loss, nats")
                     .overlaying("y")
@@ -314,7 +331,7 @@ fn cell(report: &convoke_protocol::message::RoundReport, trainer: Address) -> St
 fn people(results: &Results) -> String {
     let mut text = String::from(
         "<div class=\"scroll\"><table class=\"people\"><tr><th>who</th><th>account</th><th>persona</th>\
-         <th>images</th><th>kept</th><th>refused</th><th>paid</th><th>vesting</th></tr>",
+         <th>examples</th><th>kept</th><th>refused</th><th>paid</th><th>vesting</th></tr>",
     );
     for party in &results.parties {
         let trains = party.role == Role::Trainer;

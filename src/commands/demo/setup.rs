@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use convoke_client::{AddressBook, Chain, DeployOptions, ProofCheck, VerifierKey};
-use convoke_models::{Images, Part};
+use convoke_models::{Dataset, Images, Model, Part};
 use convoke_proofs::size::Size;
 use convoke_protocol::ids::{Amount, Role, TaskId};
 use convoke_protocol::task::{StakeSpec, TaskSpec};
@@ -42,11 +42,11 @@ pub(crate) struct Stage {
     pub(crate) task: TaskId,
     /// The initial checkpoint.
     pub(crate) initial: PathBuf,
-    /// Images that neither trainers nor validators have.
-    pub(crate) held_back: Images,
+    /// Examples that neither trainers nor validators have.
+    pub(crate) held_back: Dataset,
     /// HOST:PORT of the aggregator.
     pub(crate) aggregator: String,
-    /// Images of each trainer, in order.
+    /// Number of examples of each trainer, in order.
     pub(crate) examples: Vec<usize>,
 }
 
@@ -59,11 +59,18 @@ pub(crate) async fn prepare(
 ) -> anyhow::Result<Stage> {
     let cast = Cast::new(plan)?;
     introduce(board, &cast);
-    view.remark(board, "splitting the data between trainers and validators")?;
-    let (source, folders) = (plan.source()?, folders(&cast));
-    let mut spec = plan.task(&source)?;
-    let settings = (plan.alpha, plan.seed);
-    let dividing = tokio::task::spawn_blocking(move || divide(&source, &folders, settings));
+    view.remark(board, "preparing the data of trainers and validators")?;
+    let source = plan.source()?;
+    let mut spec = plan.task(source.as_ref())?;
+    let dividing = {
+        let (spec, rehearsal, folders) = (spec.clone(), plan.rehearsal.clone(), folders(&cast));
+        let settings = (plan.alpha, plan.seed);
+        tokio::task::spawn_blocking(move || match (source, rehearsal) {
+            (Some(source), _) => divide(&source, &folders, settings),
+            (None, Some(rehearsal)) => rehearsal.load(&Model::of_task(&spec)?),
+            (None, None) => Err(anyhow!("there is no data")),
+        })
+    };
 
     view.remark(board, "starting a chain and deploying the contracts")?;
     let Ledger { chain, token, .. } = start_chain(plan, &cast, processes).await?;
@@ -121,7 +128,7 @@ fn divide(
     source: &data::Source,
     (trainers, validators): &(Vec<PathBuf>, Vec<PathBuf>),
     (alpha, seed): (f64, u64),
-) -> anyhow::Result<(Images, Vec<usize>)> {
+) -> anyhow::Result<(Dataset, Vec<usize>)> {
     let parts = data::divide(source, trainers.len(), validators.len(), alpha, seed)?;
     let jobs: Vec<_> = parts
         .trainers
@@ -155,7 +162,7 @@ fn divide(
         })
     })?;
     Ok((
-        parts.held_back,
+        parts.held_back.into(),
         parts.trainers.iter().map(Images::len).collect(),
     ))
 }

@@ -31,8 +31,16 @@ pub(crate) struct Results {
     pub(crate) wall: Duration,
     /// The final checkpoint's hash, in hex.
     pub(crate) checkpoint: String,
-    /// Images that accuracy was measured on.
+    /// Examples that the checkpoints were measured on.
     pub(crate) held_back: usize,
+    /// The kind of model.
+    pub(crate) model: String,
+    /// The aggregation rule.
+    pub(crate) rule: String,
+    /// Whether the task was the user's own.
+    pub(crate) rehearsed: bool,
+    /// What examples are called.
+    pub(crate) noun: &'static str,
     /// Where everything is.
     pub(crate) out: PathBuf,
 }
@@ -48,7 +56,7 @@ pub(crate) struct Party {
     pub(crate) role: Role,
     /// `honest`, or the adversary that it played.
     pub(crate) persona: Persona,
-    /// Images that it trained on; none for other roles.
+    /// Examples that it trained on; none for other roles.
     pub(crate) examples: usize,
     /// Rounds with its update in the average, or with its scores counted.
     pub(crate) rounds_kept: u32,
@@ -67,6 +75,11 @@ pub(crate) struct Party {
 pub(crate) struct Summary {
     accuracy: f64,
     held_out_loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_per_byte: Option<f64>,
+    /// Of a rehearsal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Quality>,
     rounds: Vec<RoundSummary>,
     paid: Vec<PaidSummary>,
     escrow_in: Amount,
@@ -77,11 +90,22 @@ pub(crate) struct Summary {
     model: PathBuf,
 }
 
+/// What the initial checkpoint was worth.
+#[derive(Debug, Serialize)]
+struct Quality {
+    accuracy: f64,
+    held_out_loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_per_byte: Option<f64>,
+}
+
 #[derive(Debug, Serialize)]
 struct RoundSummary {
     round: RoundId,
     accuracy: f64,
     held_out_loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_per_byte: Option<f64>,
     kept: Vec<KeptSummary>,
     refused: Vec<RefusedSummary>,
 }
@@ -150,6 +174,10 @@ impl Results {
             wall,
             checkpoint: watched.checkpoint.to_file_name(),
             held_back: stage.held_back.len(),
+            noun: stage.held_back.noun(),
+            model: stage.spec.model.kind.clone(),
+            rule: stage.spec.aggregation.rule.clone(),
+            rehearsed: plan.rehearsal.is_some(),
             out: plan.out.clone(),
         }
     }
@@ -163,6 +191,7 @@ impl Results {
     pub(crate) fn measured(&self, round: u32) -> Measured {
         let none = Measured {
             accuracy: 0.0,
+            bits_per_byte: None,
             loss: f64::INFINITY,
         };
         self.board.measured.get(&round).copied().unwrap_or(none)
@@ -183,9 +212,16 @@ impl Results {
             amount: party.paid,
             vesting: party.vesting,
         };
+        let before = self.measured(0);
         Summary {
             accuracy: last.accuracy,
             held_out_loss: last.loss,
+            bits_per_byte: last.bits_per_byte,
+            before: self.rehearsed.then_some(Quality {
+                accuracy: before.accuracy,
+                held_out_loss: before.loss,
+                bits_per_byte: before.bits_per_byte,
+            }),
             rounds: self
                 .board
                 .reports
@@ -209,6 +245,7 @@ impl Results {
             round: report.round,
             accuracy: measured.accuracy,
             held_out_loss: measured.loss,
+            bits_per_byte: measured.bits_per_byte,
             kept: report
                 .kept
                 .iter()
@@ -232,7 +269,7 @@ impl Results {
     /// The table, the money line, and where the files are.
     pub(crate) fn to_text(&self) -> String {
         let header = [
-            "who", "account", "persona", "images", "kept", "refused", "cosine", "paid", "vesting",
+            "who", "account", "persona", self.noun, "kept", "refused", "cosine", "paid", "vesting",
         ];
         let mut table = output::table(header);
         for party in &self.parties {
@@ -266,12 +303,15 @@ impl Results {
             rounds => format!("{rounds} rounds"),
         };
         format!(
-            "{table}\n\n{}\n\naccuracy {:.2} % and loss {:.4} on {} images that nobody trained on; \
+            "{table}\n\n{}\n\n{} {} and loss {:.4} on {} {} that nobody trained on, {} before; \
              {rounds} in {:.0} s\n\n{}",
             self.money_line(),
-            100.0 * last.accuracy,
+            last.title(),
+            last.headline(),
             last.loss,
             self.held_back,
+            self.noun,
+            self.measured(0).headline(),
             self.wall.as_secs_f64(),
             self.files()
         )
@@ -348,6 +388,7 @@ pub(crate) mod tests {
                 Measured {
                     accuracy,
                     loss: 1.0 - accuracy,
+                    bits_per_byte: None,
                 },
             );
         }
@@ -375,6 +416,10 @@ pub(crate) mod tests {
             wall: Duration::from_millis(61_234),
             checkpoint: "ab".repeat(32),
             held_back: 1_000,
+            noun: "images",
+            model: "cnn".into(),
+            rule: "fedavg".into(),
+            rehearsed: false,
             out: PathBuf::from("/tmp/out"),
         }
     }

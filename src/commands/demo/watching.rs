@@ -1,5 +1,5 @@
 //! The rounds, from an observer's seat: what the aggregator announces, what each checkpoint is
-//! worth on images that nobody else has, and whether all processes are well.
+//! worth on examples that nobody else has, and whether all processes are well.
 
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,7 @@ fn start_measuring(
 ) -> anyhow::Result<(mpsc::Sender<Order>, mpsc::Receiver<Measure>)> {
     let model = Model::of_task(&stage.spec)?;
     let device: ComputeDevice = DeviceChoice::Cpu.open()?;
-    let evaluator = Evaluator::new(&model, &device, &stage.held_back.clone().into())?;
+    let evaluator = Evaluator::new(&model, &device, &stage.held_back)?;
     let (orders_tx, mut orders) = mpsc::channel::<Order>(1_024);
     let (measures_tx, measures) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -212,6 +212,7 @@ async fn measure(
     Ok(Measured {
         accuracy: evaluation.accuracy,
         loss: evaluation.loss,
+        bits_per_byte: evaluation.bits_per_byte,
     })
 }
 

@@ -1,7 +1,7 @@
 //! `convoke task`: post a training job and look after it.
 
 mod ends;
-mod file;
+pub(crate) mod file;
 mod show;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,319 @@
+//! Fetching bases, and where they are kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::{Repo, RepoType};
+
+use super::manifest::{BaseFile, Manifest, belongs};
+use super::source::BaseSource;
+use crate::error::ModelError;
+
+/// A folder with a folder for each base, named by its hash. Processes may share it.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// A cache in `folder`, which need not exist yet.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
+    /// Where the base of that manifest is or would be.
+    pub fn path(&self, manifest: &Manifest) -> PathBuf {
+        self.folder.join(manifest.id().to_string())
+    }
+
+    /// The folder of a base, fetched if need be: every file has been checked against the manifest
+    /// when this returns. A source that is a folder and has the right files is used where it is.
+    ///
+    /// An interrupted fetch goes on where it stopped, with web servers that allow it. `progress`
+    /// is told of each part that arrived: the file, its bytes so far.
+    ///
+    /// # Errors
+    /// [`ModelError::File`]; [`ModelError::Fetch`] if the source does not have the files, has
+    /// others, or cannot be reached.
+    pub fn fetch(
+        &self,
+        source: &BaseSource,
+        manifest: &Manifest,
+        progress: &mut dyn FnMut(&BaseFile, u64),
+    ) -> Result<PathBuf, ModelError> {
+        if let BaseSource::Folder(folder) = source {
+            return match manifest.missing_in(folder)? {
+                None => Ok(folder.clone()),
+                Some(file) => Err(failed(
+                    source,
+                    format!("{} is missing or another file", file.name),
+                )),
+            };
+        }
+        let folder = self.path(manifest);
+        fs::create_dir_all(&folder).map_err(|error| file_failed(&folder, error))?;
+        // Several nodes on one machine: the first fetches, the others wait and find it.
+        let path = folder.join(LOCK);
+        let lock = File::create(&path).map_err(|error| file_failed(&path, error))?;
+        lock.lock().map_err(|error| file_failed(&path, error))?;
+        for file in manifest.files() {
+            let path = folder.join(&file.name);
+            if !file.is_at(&path)? {
+                self.fetch_file(source, file, &path, progress)?;
+            }
+            progress(file, file.bytes);
+        }
+        Ok(folder)
+    }
+
+    /// The manifest and folder of a base of which no manifest exists yet: for whoever makes a
+    /// task. What comes is trusted as it comes, up to 64 GiB a file.
+    ///
+    /// # Errors
+    /// [`ModelError::File`], [`ModelError::Fetch`], [`ModelError::Base`].
+    pub fn adopt(
+        &self,
+        source: &BaseSource,
+        progress: &mut dyn FnMut(&BaseFile, u64),
+    ) -> Result<(Manifest, PathBuf), ModelError> {
+        if let BaseSource::Folder(folder) = source {
+            return Ok((Manifest::of_folder(folder)?, folder.clone()));
+        }
+        let staging = tempfile_in(&self.folder)?;
+        let mut take = |name: &str| {
+            let unknown = BaseFile {
+                name: name.to_owned(),
+                bytes: ADOPTED_BYTES_MAX,
+                blake3: blake3::Hash::from_bytes([0; 32]),
+            };
+            let path = staging.0.join(name);
+            match source {
+                BaseSource::Hub { .. } => hub_file(source, &unknown, &path),
+                _ => download(source, &unknown, &path, progress),
+            }
+        };
+        match source {
+            BaseSource::Hub { .. } => {
+                let info = hub(source)?.info().map_err(|error| failed(source, error))?;
+                let names = info.siblings.into_iter().map(|sibling| sibling.rfilename);
+                for name in names.filter(|name| belongs(name)).take(FILES_MAX) {
+                    take(&name)?;
+                }
+            }
+            _ => {
+                for name in [super::CONFIG, super::TOKENIZER, super::safetensors::SINGLE] {
+                    take(name)?;
+                }
+            }
+        }
+        let manifest = Manifest::of_folder(&staging.0)?;
+        let folder = self.path(&manifest);
+        if manifest.missing_in(&folder)?.is_some() {
+            fs::create_dir_all(&folder).map_err(|error| file_failed(&folder, error))?;
+            for file in manifest.files() {
+                let (from, to) = (staging.0.join(&file.name), folder.join(&file.name));
+                fs::rename(&from, &to).map_err(|error| file_failed(&to, error))?;
+            }
+        }
+        Ok((manifest, folder))
+    }
+
+    fn fetch_file(
+        &self,
+        source: &BaseSource,
+        file: &BaseFile,
+        path: &Path,
+        progress: &mut dyn FnMut(&BaseFile, u64),
+    ) -> Result<(), ModelError> {
+        let part = path.with_file_name(format!("{}.part", file.name));
+        match source {
+            BaseSource::Hub { .. } => hub_file(source, file, &part)?,
+            _ => download(source, file, &part, progress)?,
+        }
+        if !file.is_at(&part)? {
+            // The next attempt begins anew.
+            fs::remove_file(&part).map_err(|error| file_failed(&part, error))?;
+            let reason = format!("{} is another file than the manifest says", file.name);
+            return Err(failed(source, reason));
+        }
+        fs::rename(&part, path).map_err(|error| file_failed(path, error))
+    }
+}
+
+/// Appends what is still missing of a file to `part`.
+fn download(
+    source: &BaseSource,
+    file: &BaseFile,
+    part: &Path,
+    progress: &mut dyn FnMut(&BaseFile, u64),
+) -> Result<(), ModelError> {
+    let url = format!("{source}/{}", file.name);
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match resume(&url, file, part, progress) {
+            Ok(()) => return Ok(()),
+            // Missing files and lost permissions do not heal.
+            Err(error @ Stop::Final(_)) => return Err(failed(source, error)),
+            Err(error @ Stop::Retry(_)) => last = Some(error),
+        }
+    }
+    let reason = last.map_or_else(String::new, |stop| stop.to_string());
+    Err(failed(source, reason))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("{0}")]
+    Final(String),
+    #[error("{0}, after several attempts")]
+    Retry(String),
+}
+
+fn resume(
+    url: &str,
+    file: &BaseFile,
+    part: &Path,
+    progress: &mut dyn FnMut(&BaseFile, u64),
+) -> Result<(), Stop> {
+    let retry = |error: io::Error| Stop::Retry(format!("{}: {error}", file.name));
+    let have = part.metadata().map_or(0, |metadata| metadata.len());
+    let have = if have >= file.bytes { 0 } else { have };
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(CONNECT_TIMEOUT))
+        // At least 64 kB a second, and a minute for the beginning.
+        .timeout_recv_body(Some(Duration::from_secs(60 + (file.bytes - have) / 65_536)))
+        .build()
+        .into();
+    let mut request = agent.get(url).header("accept-encoding", "identity");
+    if have > 0 {
+        request = request.header("range", format!("bytes={have}-"));
+    }
+    let response = request.call().map_err(|error| match error {
+        ureq::Error::StatusCode(status) if (400..500).contains(&status) => {
+            Stop::Final(format!("{}: status {status}", file.name))
+        }
+        other => Stop::Retry(format!("{}: {other}", file.name)),
+    })?;
+    let resumed = have > 0 && response.status() == 206;
+    let mut arrived = if resumed { have } else { 0 };
+    let mut target = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .append(resumed)
+        .truncate(!resumed)
+        .open(part)
+        .map_err(retry)?;
+    let mut body = response
+        .into_body()
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let count = body.read(&mut buffer).map_err(retry)?;
+        if count == 0 {
+            break;
+        }
+        arrived += count as u64;
+        if arrived > file.bytes {
+            return Err(Stop::Final(format!(
+                "{} has more than the {} bytes that are expected",
+                file.name, file.bytes
+            )));
+        }
+        target.write_all(&buffer[..count]).map_err(retry)?;
+        progress(file, arrived);
+    }
+    target.sync_all().map_err(retry)
+}
+
+/// A repository of the hub as the environment describes it.
+fn hub(source: &BaseSource) -> Result<ApiRepo, ModelError> {
+    let BaseSource::Hub {
+        repository,
+        revision,
+    } = source
+    else {
+        unreachable!("asked for sources of the hub only");
+    };
+    let api = ApiBuilder::from_env()
+        .with_progress(false)
+        .with_retries(ATTEMPTS)
+        .build()
+        .map_err(|error| failed(source, error))?;
+    Ok(api.repo(Repo::with_revision(
+        repository.clone(),
+        RepoType::Model,
+        revision.clone(),
+    )))
+}
+
+/// Puts a file of the hub at `path`, through the hub's own cache.
+fn hub_file(source: &BaseSource, file: &BaseFile, path: &Path) -> Result<(), ModelError> {
+    let found = hub(source)?
+        .get(&file.name)
+        .map_err(|error| failed(source, format!("{}: {error}", file.name)))?;
+    let length = found
+        .metadata()
+        .map_err(|error| file_failed(&found, error))?
+        .len();
+    if length > file.bytes {
+        let reason = format!("{} has {length} bytes, expected {}", file.name, file.bytes);
+        return Err(failed(source, reason));
+    }
+    // The hub's cache links to its blobs: link to the blob itself where the disk allows it.
+    let blob = fs::canonicalize(&found).map_err(|error| file_failed(&found, error))?;
+    if path.exists() {
+        fs::remove_file(path).map_err(|error| file_failed(path, error))?;
+    }
+    fs::hard_link(&blob, path)
+        .or_else(|_| fs::copy(&blob, path).map(drop))
+        .map_err(|error| file_failed(path, error))
+}
+
+/// A folder that is removed in the end.
+struct Staging(PathBuf);
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed is left for the next adoption by the same process.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tempfile_in(folder: &Path) -> Result<Staging, ModelError> {
+    let path = folder.join(format!("adopting-{}", std::process::id()));
+    fs::create_dir_all(&path).map_err(|error| file_failed(&path, error))?;
+    Ok(Staging(path))
+}
+
+fn failed(source: &BaseSource, reason: impl ToString) -> ModelError {
+    ModelError::Fetch {
+        from: source.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+fn file_failed(path: &Path, source: io::Error) -> ModelError {
+    ModelError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Held while a base is fetched.
+const LOCK: &str = ".lock";
+/// Attempts at a file before giving up.
+const ATTEMPTS: usize = 3;
+/// How long a server may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest file that is adopted without a manifest, in bytes.
+const ADOPTED_BYTES_MAX: u64 = 1 << 36;
+/// Most files that are adopted.
+const FILES_MAX: usize = 1024;

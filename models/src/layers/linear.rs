@@ -1,0 +1,114 @@
+//! The dense layer.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::{Blocks, Weight, value};
+use crate::ops::{self, Activation};
+
+/// `y = x W + b`, and with an adapter `y = x W + b + (α/r) (x A) B` (Hu et al. 2021,
+/// arXiv:2106.09685). W and b may be frozen, W also quantized (Dettmers et al. 2023,
+/// arXiv:2305.14314).
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[inputs, outputs]`.
+    weight: Option<Param<Tensor<2>>>,
+    /// `[outputs]`.
+    bias: Option<Param<Tensor<1>>>,
+    /// `[inputs, rank]`.
+    lora_a: Option<Param<Tensor<2>>>,
+    /// `[rank, outputs]`.
+    lora_b: Option<Param<Tensor<2>>>,
+    #[module(skip)]
+    frozen: Option<Tensor<2>>,
+    #[module(skip)]
+    frozen_bias: Option<Tensor<1>>,
+    #[module(skip)]
+    blocks: Option<Blocks>,
+    #[module(skip)]
+    has_bias: bool,
+    #[module(skip)]
+    scale: f64,
+}
+
+impl Linear {
+    pub(super) fn new(weight: Weight<2>, bias: Option<Weight<1>>) -> Self {
+        let has_bias = bias.is_some();
+        let (weight, frozen) = weight.split();
+        let (bias, frozen_bias) = bias.map_or((None, None), Weight::split);
+        Self {
+            weight,
+            bias,
+            lora_a: None,
+            lora_b: None,
+            frozen,
+            frozen_bias,
+            blocks: None,
+            has_bias,
+            scale: 0.0,
+        }
+    }
+
+    pub(super) fn quantized(blocks: Blocks, bias: Option<Weight<1>>) -> Self {
+        Self {
+            blocks: Some(blocks),
+            ..Self::new(Weight::Frozen(None), bias)
+        }
+    }
+
+    pub(super) fn with_adapter(self, a: Param<Tensor<2>>, b: Param<Tensor<2>>, scale: f64) -> Self {
+        Self {
+            lora_a: Some(a),
+            lora_b: Some(b),
+            scale,
+            ..self
+        }
+    }
+
+    /// `activation(y)`.
+    ///
+    /// # Shapes
+    /// - x: `[rows, inputs]`
+    /// - output: `[rows, outputs]`
+    pub(crate) fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        let (Some(a), Some(b)) = (&self.lora_a, &self.lora_b) else {
+            return self.base(x, activation);
+        };
+        let low = ops::linear(x.clone(), a.val(), None, Activation::Identity) * self.scale;
+        let adapted = ops::linear(low, b.val(), None, Activation::Identity);
+        let y = self.base(x, Activation::Identity) + adapted;
+        activate(y, activation)
+    }
+
+    fn base(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        let autodiff = x.is_autodiff();
+        let bias = self
+            .has_bias
+            .then(|| value(self.bias.as_ref(), self.frozen_bias.as_ref(), autodiff));
+        match &self.blocks {
+            None => {
+                let weight = value(self.weight.as_ref(), self.frozen.as_ref(), autodiff);
+                ops::linear(x, weight, bias, activation)
+            }
+            Some(blocks) => {
+                let y = blocks.times(x);
+                let y = match bias {
+                    Some(bias) => y + bias.unsqueeze::<2>(),
+                    None => y,
+                };
+                activate(y, activation)
+            }
+        }
+    }
+}
+
+fn activate(y: Tensor<2>, activation: Activation) -> Tensor<2> {
+    use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
+    match activation {
+        Activation::Identity => y,
+        Activation::Relu => relu(y),
+        Activation::Gelu => gelu(y),
+        Activation::GeluTanh => gelu_approximate(y),
+        Activation::Silu => silu(y),
+    }
+}

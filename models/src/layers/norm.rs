@@ -1,0 +1,71 @@
+//! Normalization of rows.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::{Weight, value};
+use crate::ops;
+
+/// Layer normalization: see [`ops::layer_norm`].
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    weight: Option<Param<Tensor<1>>>,
+    bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    frozen: Option<Tensor<1>>,
+    #[module(skip)]
+    frozen_bias: Option<Tensor<1>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn new(weight: Weight<1>, bias: Weight<1>, eps: f64) -> Self {
+        let (weight, frozen) = weight.split();
+        let (bias, frozen_bias) = bias.split();
+        Self {
+            weight,
+            bias,
+            frozen,
+            frozen_bias,
+            eps,
+        }
+    }
+
+    /// # Shapes
+    /// - x, output: `[rows, width]`
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let autodiff = x.is_autodiff();
+        let weight = value(self.weight.as_ref(), self.frozen.as_ref(), autodiff);
+        let bias = value(self.bias.as_ref(), self.frozen_bias.as_ref(), autodiff);
+        ops::layer_norm(x, weight, bias, self.eps)
+    }
+}
+
+/// Normalization by the root mean square: see [`ops::rms_norm`].
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    weight: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    frozen: Option<Tensor<1>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(super) fn new(weight: Weight<1>, eps: f64) -> Self {
+        let (weight, frozen) = weight.split();
+        Self {
+            weight,
+            frozen,
+            eps,
+        }
+    }
+
+    /// # Shapes
+    /// - x, output: `[rows, width]`
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let weight = value(self.weight.as_ref(), self.frozen.as_ref(), x.is_autodiff());
+        ops::rms_norm(x, weight, self.eps)
+    }
+}

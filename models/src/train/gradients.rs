@@ -1,0 +1,229 @@
+//! Gradients of a step: added up over micro-batches, pulled towards the base, and bounded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+
+use crate::batch::Batch;
+use crate::data::Dataset;
+use crate::error::ModelError;
+use crate::flatten::{Path, Shift};
+use crate::network::Network;
+
+/// Computes the gradients of batches, so many examples at a time.
+pub(super) struct Accumulator<'a> {
+    pub(super) data: &'a Dataset,
+    pub(super) device: Device,
+    /// Added to the logits: `[1, classes]`.
+    pub(super) log_prior: Option<Tensor<2>>,
+    /// Examples at a time, 1 or more; halved whenever the device has not memory enough.
+    pub(super) micro_batch: usize,
+}
+
+impl Accumulator<'_> {
+    /// The mean loss of a batch and its gradients.
+    ///
+    /// # Errors
+    /// [`ModelError::Compute`] if the device fails, be it for want of memory for one example.
+    pub(super) fn compute(
+        &mut self,
+        network: &Network,
+        batch: &[usize],
+    ) -> Result<(f32, GradientsParams), ModelError> {
+        loop {
+            // Nothing is changed by a computation that fails, so that it may be tried again.
+            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(network, batch)));
+            let reason = match attempt {
+                Ok(Err(ModelError::Compute(reason))) if wants_memory(&reason) => reason,
+                Ok(result) => return result,
+                Err(panic) => match panic_text(&*panic) {
+                    Some(reason) if wants_memory(reason) => reason.to_owned(),
+                    _ => resume_unwind(panic),
+                },
+            };
+            let tried = self.micro_batch.min(batch.len());
+            if tried <= 1 {
+                return Err(ModelError::Compute(reason));
+            }
+            self.micro_batch = tried.div_ceil(2);
+            tracing::warn!(
+                micro_batch = self.micro_batch,
+                "the device is out of memory: going on with smaller micro-batches"
+            );
+        }
+    }
+
+    fn attempt(
+        &self,
+        network: &Network,
+        batch: &[usize],
+    ) -> Result<(f32, GradientsParams), ModelError> {
+        let parts = batch.chunks(self.micro_batch);
+        let parts: Vec<Batch> = parts
+            .map(|part| self.data.batch(part, &self.device))
+            .collect();
+        let units: f64 = parts.iter().map(Batch::units).sum();
+        let one = |part: &Batch| {
+            let loss = network.loss(part, self.log_prior.as_ref()) / units;
+            let grads = GradientsParams::from_grads(loss.backward(), network);
+            let loss = loss.try_into_scalar::<f32>();
+            let loss = loss.map_err(|error| ModelError::Compute(error.to_string()))?;
+            Ok::<_, ModelError>((loss, grads))
+        };
+        let [part] = parts.as_slice() else {
+            let mut sum = 0.0;
+            let mut all = GradientsAccumulator::new();
+            for part in &parts {
+                let (loss, grads) = one(part)?;
+                sum += loss;
+                all.accumulate(network, grads);
+            }
+            return Ok((sum, all.grads()));
+        };
+        one(part)
+    }
+}
+
+/// Whether a device's complaint is about memory.
+fn wants_memory(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    [
+        "out of memory",
+        "outofmemory",
+        "memory allocation",
+        "out_of_memory",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> Option<&str> {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
+/// Adds μ (w − w₀) to the gradients: those of the proximal term μ/2 |w − w₀|² (FedProx, Li et al.
+/// 2020, arXiv:1812.06127). `base` is w₀.
+pub(super) fn pull(
+    network: &Network,
+    grads: GradientsParams,
+    proximal: f64,
+    base: &Shift,
+) -> GradientsParams {
+    let mut visitor = Pull {
+        path: Path::default(),
+        old: grads,
+        new: GradientsParams::new(),
+        proximal,
+        base,
+    };
+    network.visit(&mut visitor);
+    visitor.new
+}
+
+struct Pull<'a> {
+    path: Path,
+    old: GradientsParams,
+    new: GradientsParams,
+    proximal: f64,
+    base: &'a Shift,
+}
+
+impl ModuleVisitor for Pull<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(grad) = self.old.remove::<D>(param.id) else {
+            return;
+        };
+        let grad = match self.base.get(&self.path.name()) {
+            Some(base) => {
+                let value = param.val().inner();
+                let base = base.clone().reshape(value.shape());
+                grad + (value - base) * self.proximal
+            }
+            None => grad,
+        };
+        self.new.register(param.id, grad);
+    }
+}
+
+/// Scales the gradients down to a norm of at most `norm_max` over all tensors together (Pascanu et
+/// al. 2013, arXiv:1211.5063). Returns the norm before. Gradients that are not finite stay so.
+///
+/// # Errors
+/// [`ModelError::Compute`] if the device fails.
+pub(super) fn clip(
+    network: &Network,
+    grads: GradientsParams,
+    norm_max: f64,
+) -> Result<(f64, GradientsParams), ModelError> {
+    let mut squares = Squares {
+        grads: &grads,
+        sums: Vec::new(),
+    };
+    network.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return Ok((0.0, grads));
+    }
+    let sums = Tensor::cat(squares.sums, 0).try_into_vec_as::<f32>();
+    let sums = sums.map_err(|error| ModelError::Compute(error.to_string()))?;
+    let norm = sums.iter().map(|&sum| f64::from(sum)).sum::<f64>().sqrt();
+    if norm <= norm_max {
+        return Ok((norm, grads));
+    }
+    let mut scaled = Scaled {
+        old: grads,
+        new: GradientsParams::new(),
+        factor: norm_max / norm,
+    };
+    network.visit(&mut scaled);
+    Ok((norm, scaled.new))
+}
+
+struct Squares<'a> {
+    grads: &'a GradientsParams,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.sums.push(grad.square().sum());
+        }
+    }
+}
+
+struct Scaled {
+    old: GradientsParams,
+    new: GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scaled {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.old.remove::<D>(param.id) {
+            self.new.register(param.id, grad * self.factor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_about_memory_are_told_from_others() {
+        assert!(wants_memory("CUDA_ERROR_OUT_OF_MEMORY"));
+        assert!(wants_memory("wgpu: Out of Memory"));
+        assert!(!wants_memory("index out of bounds"));
+    }
+}
