@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_client::AddressBook;
+use convoke_models::base::Cache;
 use convoke_models::{
     Dataset, DeviceChoice, Model, ModelError, Part, Precision, Trained, limit_threads,
 };
@@ -130,7 +131,7 @@ impl Trainer {
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Trainer).await?;
-        let model = Model::of_task(&task.spec)?;
+        let model = Model::open(&task.spec, &Cache::of_user(), &mut |_, _| ())?;
         let data = Dataset::open(&config.data, Part::Train, &model)?;
         let bench = Arc::new(Workbench::new(&task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;

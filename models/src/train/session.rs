@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
         let mut session = Self {
             training,
             config,
-            network: Some(model.load(&model.frame(&device), base, &device)?),
+            network: Some(model.load(&model.frame(&device)?, base, &device)?),
             optimizer: Optimizer::new(config.optimizer),
             shift: correction.map(|shift| Shift::new(shift, config.client_lr, &device)),
             proximal: (config.proximal > 0.0).then(|| Shift::new(base, 1.0, &plain)),
