@@ -81,7 +81,7 @@ fn federate(spec: &TaskSpec, parties: &[Dataset], rounds: u32, corrected: bool) 
     let dir = tempfile::tempdir().unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let model = Model::of_task(spec).unwrap();
-    let mut at = put(dir.path(), &model.initial(3));
+    let mut at = put(dir.path(), &model.initial(3).unwrap());
     let mut own: Vec<Option<Parameters>> = vec![None; parties.len()];
     for round in 1..=rounds {
         let base = get(dir.path(), &at);

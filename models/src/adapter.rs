@@ -1,18 +1,11 @@
 //! Low-rank adapters as a task sets them (Hu et al. 2021, arXiv:2106.09685).
 
+use convoke_protocol::task::AdapterSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 
-/// What is trained in place of a base's own weights. In a task file:
-///
-/// ```toml
-/// [adapter]
-/// rank = 8
-/// alpha = 16.0
-/// targets = ["q_proj", "v_proj"]
-/// precision = "q8_0"             # QLoRA; "f32" unless said otherwise
-/// ```
+/// What is trained in place of a base's own weights: the table `[adapter]` of a task file, checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdapterConfig {
@@ -48,6 +41,33 @@ pub enum FrozenPrecision {
 }
 
 impl AdapterConfig {
+    /// The adapter that a task asks for.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn from_spec(spec: &AdapterSpec) -> Result<Self, ModelError> {
+        let precision = match spec.quantize.as_str() {
+            "none" => FrozenPrecision::F32,
+            "q8_0" => FrozenPrecision::Q8_0,
+            "q4_1" => FrozenPrecision::Q4_1,
+            other => {
+                return Err(ModelError::Config {
+                    field: "adapter.quantize",
+                    got: other.to_owned(),
+                    allowed: "none, q8_0 or q4_1",
+                });
+            }
+        };
+        let config = Self {
+            rank: spec.rank as usize,
+            alpha: spec.alpha,
+            targets: spec.targets.clone(),
+            precision,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors

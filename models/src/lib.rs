@@ -9,7 +9,7 @@
 //! use convoke_models::{DeviceChoice, Model, ModelKind};
 //!
 //! let model = Model::new(ModelKind::Cnn.defaults())?;
-//! let checkpoint = model.initial(7);
+//! let checkpoint = model.initial(7)?;
 //! let file = checkpoint.to_safetensors();
 //! let device = "cpu".parse::<DeviceChoice>()?.open()?;
 //! # let _ = (file, device);

@@ -1,14 +1,19 @@
 //! A model that is ready to train or to be measured: its settings, what it starts from, and which
 //! of its parameters travel.
 
+use std::sync::{Arc, Mutex};
+
 use burn::tensor::Device;
 use convoke_protocol::task::TaskSpec;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use crate::adapter::AdapterConfig;
+use crate::base::{Base, BaseFile, Cache};
 use crate::data::Dataset;
-use crate::error::ModelError;
-use crate::flatten::{layout_of, unflatten};
+use crate::error::{ModelError, in_range};
+use crate::flatten::{flatten, layout_of, unflatten};
+use crate::layers::Builder;
 use crate::network::Network;
 use crate::parameters::{Parameters, TensorSpec, check_layout};
 use crate::registry::{ModelConfig, Takes};
@@ -20,29 +25,140 @@ pub struct Model {
     config: ModelConfig,
     layout: Vec<TensorSpec>,
     tokenizer: Option<Tokenizer>,
+    base: Option<Arc<Base>>,
+    adapter: Option<AdapterConfig>,
+    /// Whether the values that it starts from are known: not if it was opened without its base.
+    complete: bool,
+    /// Frozen weights by device: all who use the model on it share them.
+    frames: Arc<Mutex<Vec<(Device, Network)>>>,
 }
 
 impl Model {
-    /// A model from scratch.
+    /// A model from scratch. One of text reads bytes.
     ///
     /// # Errors
     /// [`ModelError::Config`].
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
-        config.check()?;
-        let layout = layout_of(&Network::new(&config, &Device::flex()));
-        Ok(Self {
-            config,
-            layout,
-            tokenizer: None,
-        })
+        let tokenizer = match config.kind().takes() {
+            Takes::Text | Takes::LabelledText => Some(Tokenizer::bytes()),
+            Takes::Images | Takes::Interactions => None,
+        };
+        Self::assemble(config, tokenizer, None, None, true)
     }
 
-    /// What a task trains.
+    /// A model that starts from a base, of which all is trained, or adapters alone. It reads text
+    /// by the base's own tokenizer.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`]; [`ModelError::Base`] and [`ModelError::Tokenizer`] for a base that
+    /// is not the model's.
+    pub fn with_base(
+        config: ModelConfig,
+        base: Arc<Base>,
+        adapter: Option<AdapterConfig>,
+    ) -> Result<Self, ModelError> {
+        let tokenizer = Tokenizer::from_parts(base.tokenizer()?)?;
+        let model = Self::assemble(config, Some(tokenizer), Some(base), adapter, true)?;
+        // Shapes are checked while weights are taken; what is frozen is kept for use.
+        model.frame(&Device::flex())?;
+        Ok(model)
+    }
+
+    /// What a task trains, as far as it can be known without the base: the layout, but neither
+    /// initial values nor, of a model with a base, anything that computes.
     ///
     /// # Errors
     /// [`ModelError`] for a model or settings that are unknown or out of range.
     pub fn of_task(spec: &TaskSpec) -> Result<Self, ModelError> {
-        Self::new(ModelConfig::from_spec(&spec.model)?)
+        let config = ModelConfig::from_spec(&spec.model)?;
+        match (&spec.base, &spec.adapter) {
+            (None, None) => Self::new(config),
+            (None, Some(_)) => Err(ModelError::Config {
+                field: "adapter",
+                got: "no [base]".into(),
+                allowed: "with a [base] that it adapts",
+            }),
+            (Some(_), adapter) => {
+                let adapter = adapter.as_ref().map(AdapterConfig::from_spec).transpose()?;
+                Self::assemble(config, None, None, adapter, false)
+            }
+        }
+    }
+
+    /// What a task trains, with its base, which is fetched into `cache` if need be.
+    ///
+    /// # Errors
+    /// As [`of_task`](Self::of_task), [`with_base`](Self::with_base) and [`Cache::obtain`].
+    pub fn open(
+        spec: &TaskSpec,
+        cache: &Cache,
+        progress: &mut dyn FnMut(&BaseFile, u64),
+    ) -> Result<Self, ModelError> {
+        let Some(base) = &spec.base else {
+            return Self::of_task(spec);
+        };
+        let config = ModelConfig::from_spec(&spec.model)?;
+        let adapter = spec.adapter.as_ref();
+        let adapter = adapter.map(AdapterConfig::from_spec).transpose()?;
+        let hash = base.hash.ok_or_else(|| ModelError::Config {
+            field: "base.hash",
+            got: "nothing".into(),
+            allowed: "the hash that `convoke model fetch` shows",
+        })?;
+        let folder = cache.obtain(&base.sources, hash, progress)?;
+        Self::with_base(config, Arc::new(Base::open(&folder)?), adapter)
+    }
+
+    fn assemble(
+        config: ModelConfig,
+        tokenizer: Option<Tokenizer>,
+        base: Option<Arc<Base>>,
+        adapter: Option<AdapterConfig>,
+        complete: bool,
+    ) -> Result<Self, ModelError> {
+        config.check()?;
+        if let Some(adapter) = &adapter {
+            adapter.check()?;
+        }
+        if let (Some(vocabulary), Some(tokenizer)) = (config.vocabulary(), &tokenizer) {
+            let good = tokenizer.vocabulary() <= vocabulary;
+            let allowed = "at least the tokenizer's number of tokens, 257 for bytes";
+            in_range("vocab_size", vocabulary, good, allowed)?;
+        } else if config.vocabulary().is_none() && (base.is_some() || !complete) {
+            return Err(ModelError::Config {
+                field: "base",
+                got: config.kind().to_string(),
+                allowed: "for bert, llama and transformer",
+            });
+        }
+        let builder = Builder::new(&Device::flex()).with_adapter(adapter.as_ref());
+        let layout = layout_of(&Network::new(&config, &builder)?);
+        if layout.is_empty() {
+            return Err(ModelError::Config {
+                field: "adapter.targets",
+                got: format!("{:?}", adapter.map(|adapter| adapter.targets)),
+                allowed: "names of at least one dense layer of the model",
+            });
+        }
+        Ok(Self {
+            config,
+            layout,
+            tokenizer,
+            base,
+            adapter,
+            complete,
+            frames: Arc::default(),
+        })
+    }
+
+    /// The base that it starts from, if it has one and was opened with it.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_deref()
+    }
+
+    /// The adapter that alone is trained, if so.
+    pub fn adapter(&self) -> Option<&AdapterConfig> {
+        self.adapter.as_ref()
     }
 
     /// Its settings.
@@ -65,8 +181,11 @@ impl Model {
         match &self.config {
             ModelConfig::Cnn(config) => Some(config.classes),
             ModelConfig::Mlp(config) => Some(config.classes),
-            ModelConfig::Recommender(_) => None,
+            ModelConfig::Bert(config) => Some(config.classes),
             ModelConfig::Resnet18(config) => Some(config.classes),
+            ModelConfig::Llama(_) | ModelConfig::Recommender(_) | ModelConfig::Transformer(_) => {
+                None
+            }
         }
     }
 
@@ -76,10 +195,28 @@ impl Model {
         &self.layout
     }
 
-    /// Initial parameters: biases zero, scales of normalizations one, weights uniform in
-    /// ±sqrt(6 / fan_in), which keeps the variance of activations through relu (He et al. 2015,
-    /// arXiv:1502.01852). The same seed gives the same bytes.
-    pub fn initial(&self, seed: u64) -> Parameters {
+    /// Initial parameters. With a base they are the base's, and of adapters and heads, and of
+    /// language models from scratch, drawn as those are usually; of all else biases are zero,
+    /// scales of normalizations one, weights uniform in ±sqrt(6 / fan_in), which keeps the variance
+    /// of activations through relu (He et al. 2015, arXiv:1502.01852). The same seed gives the
+    /// same bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] if the model was opened without its base; [`ModelError::Base`],
+    /// [`ModelError::File`] and [`ModelError::Compute`] if the base cannot be read.
+    pub fn initial(&self, seed: u64) -> Result<Parameters, ModelError> {
+        if !self.complete {
+            return Err(ModelError::Config {
+                field: "base",
+                got: "a model that was opened without it".into(),
+                allowed: "one that was opened with its base",
+            });
+        }
+        if self.config.vocabulary().is_some() {
+            let builder = self.builder(&Device::flex());
+            let builder = builder.with_base(self.base.as_deref()).seeded(seed);
+            return flatten(&Network::new(&self.config, &builder)?, &self.layout);
+        }
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut values = Vec::new();
         for spec in &self.layout {
@@ -88,7 +225,11 @@ impl Model {
             let value = |_| centre + bound * (2.0 * rng.random::<f32>() - 1.0);
             values.extend((0..spec.len()).map(value));
         }
-        Parameters::new(self.layout.clone(), values).expect("one value for each place")
+        Parameters::new(self.layout.clone(), values)
+    }
+
+    fn builder(&self, device: &Device) -> Builder<'_> {
+        Builder::new(device).with_adapter(self.adapter.as_ref())
     }
 
     /// Checks that the model can learn from or be tested on `data`, which may have fewer classes.
@@ -122,6 +263,8 @@ impl Model {
                     config.items
                 )))
             }
+            (ModelConfig::Llama(_) | ModelConfig::Transformer(_), Dataset::Text(_))
+            | (ModelConfig::Bert(_), Dataset::LabelledText(_)) => Ok(()),
             _ => Err(ModelError::Dataset(format!(
                 "{}, which no {} learns from",
                 data.noun(),
@@ -131,9 +274,31 @@ impl Model {
     }
 
     /// The model on a device with all that does not travel in its place: to be completed by
-    /// [`load`](Self::load), again and again.
-    pub(crate) fn frame(&self, device: &Device) -> Network {
-        Network::new(&self.config, device)
+    /// [`load`](Self::load), again and again. Costs little but for the first on a device.
+    ///
+    /// # Errors
+    /// [`ModelError::Base`] or [`ModelError::File`] if the base cannot be read.
+    ///
+    /// # Panics
+    /// If the model has a base and was opened without it.
+    pub(crate) fn frame(&self, device: &Device) -> Result<Network, ModelError> {
+        assert!(self.complete, "a model without its base computes nothing");
+        let builder = self.builder(device);
+        if self.adapter.is_none() {
+            return Network::new(&self.config, &builder);
+        }
+        // The frozen weights are the same with autodiff and without.
+        let inner = device.clone().inner();
+        let mut frames = self
+            .frames
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == inner) {
+            return Ok(frame.clone());
+        }
+        let frame = Network::new(&self.config, &builder.with_base(self.base.as_deref()))?;
+        frames.push((inner, frame.clone()));
+        Ok(frame)
     }
 
     /// The frame with the given parameters in it.
@@ -168,7 +333,6 @@ mod tests {
 
     use super::*;
     use crate::data::Images;
-    use crate::flatten::flatten;
     use crate::registry::ModelKind;
 
     const KINDS: [ModelKind; 3] = [ModelKind::Cnn, ModelKind::Mlp, ModelKind::Resnet18];
@@ -188,9 +352,9 @@ mod tests {
     fn flat_parameters_survive_the_module_tree() {
         for kind in KINDS {
             let model = model(kind);
-            let parameters = model.initial(3);
+            let parameters = model.initial(3).unwrap();
             for device in [Device::flex(), Device::flex().autodiff()] {
-                let frame = model.frame(&device);
+                let frame = model.frame(&device).unwrap();
                 let network = model.load(&frame, &parameters, &device).unwrap();
                 assert_eq!(flatten(&network, model.layout()).unwrap(), parameters);
             }
@@ -202,8 +366,10 @@ mod tests {
         let device = Device::flex().autodiff();
         for kind in KINDS {
             let model = model(kind);
-            let frame = model.frame(&device);
-            let network = model.load(&frame, &model.initial(3), &device).unwrap();
+            let frame = model.frame(&device).unwrap();
+            let network = model
+                .load(&frame, &model.initial(3).unwrap(), &device)
+                .unwrap();
             let batch = data(8, 2).batch(&[0], &device);
             let grads = network.loss(&batch, None).backward();
             let grads = GradientsParams::from_grads(grads, &network);
@@ -214,9 +380,9 @@ mod tests {
     #[test]
     fn initial_parameters_depend_on_the_seed_alone() {
         let model = model(ModelKind::Cnn);
-        let first = model.initial(7);
-        assert_eq!(first, model.initial(7));
-        assert_ne!(first, model.initial(8));
+        let first = model.initial(7).unwrap();
+        assert_eq!(first, model.initial(7).unwrap());
+        assert_ne!(first, model.initial(8).unwrap());
         assert!(first.is_finite());
         for (spec, values) in first.tensors() {
             let zero = values.iter().all(|&value| value == 0.0);
@@ -228,7 +394,11 @@ mod tests {
     fn parameters_of_another_model_are_refused() {
         let (cnn, mlp) = (model(ModelKind::Cnn), model(ModelKind::Mlp));
         let device = Device::flex();
-        let loaded = mlp.load(&mlp.frame(&device), &cnn.initial(1), &device);
+        let loaded = mlp.load(
+            &mlp.frame(&device).unwrap(),
+            &cnn.initial(1).unwrap(),
+            &device,
+        );
         assert!(loaded.is_err());
     }
 

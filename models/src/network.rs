@@ -5,14 +5,18 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::arch::bert::Bert;
 use crate::arch::cnn::Cnn;
+use crate::arch::llama::Llama;
 use crate::arch::mlp::Mlp;
 use crate::arch::recommender::Recommender;
 use crate::arch::resnet18::Resnet18;
+use crate::arch::transformer::Transformer;
 use crate::batch::{Batch, Rankings, floats, integers};
 use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::evaluate::Tally;
+use crate::layers::Builder;
 use crate::ops::cross_entropy;
 use crate::registry::ModelConfig;
 
@@ -20,21 +24,34 @@ use crate::registry::ModelConfig;
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub(crate) enum Network {
+    Bert(Bert),
     Cnn(Cnn),
+    Llama(Llama),
     Mlp(Mlp),
     Recommender(Recommender),
     Resnet18(Resnet18),
+    Transformer(Transformer),
 }
 
 impl Network {
-    /// The model with lazy initial values, to be replaced by those of parameters or of a base.
-    pub(crate) fn new(config: &ModelConfig, device: &Device) -> Self {
-        match config {
+    /// The model with what the builder gives it; trained values are lazy, to be replaced by those
+    /// of parameters.
+    ///
+    /// # Errors
+    /// [`ModelError::Base`] or [`ModelError::File`] for a base that is not the model's.
+    pub(crate) fn new(config: &ModelConfig, builder: &Builder<'_>) -> Result<Self, ModelError> {
+        let device = builder.device();
+        Ok(match config {
+            ModelConfig::Bert(config) => Self::Bert(Bert::new(config, builder)?),
+            ModelConfig::Llama(config) => Self::Llama(Llama::new(config, builder)?),
+            ModelConfig::Transformer(config) => {
+                Self::Transformer(Transformer::new(config, builder)?)
+            }
             ModelConfig::Cnn(config) => Self::Cnn(Cnn::new(config, device)),
             ModelConfig::Mlp(config) => Self::Mlp(Mlp::new(config, device)),
             ModelConfig::Recommender(config) => Self::Recommender(Recommender::new(config, device)),
             ModelConfig::Resnet18(config) => Self::Resnet18(Resnet18::new(config, device)),
-        }
+        })
     }
 
     /// The network with what it has of the party's own, that does not travel, made anew from the
@@ -83,6 +100,15 @@ impl Network {
         if let (Self::Recommender(network), Batch::Pairs { .. }) = (self, batch) {
             return pairs_loss(network, batch);
         }
+        if let Some((hidden, targets, weights)) = self.predictions(batch) {
+            let logits = self.next_tokens(hidden);
+            let device = logits.device();
+            return cross_entropy(
+                logits,
+                integers(&targets, &device),
+                floats(weights, &device),
+            );
+        }
         let (logits, labels) = self.classify(batch);
         let logits = match log_prior {
             Some(log_prior) => logits + log_prior.clone(),
@@ -101,12 +127,96 @@ impl Network {
         if let (Self::Recommender(network), Batch::Rankings(rankings)) = (self, batch) {
             return rank(network, rankings, tally);
         }
+        if let (Some(predictions), Batch::Tokens { ids, bytes, .. }) =
+            (self.predictions(batch), batch)
+        {
+            return self.tally_text(predictions, ids.dims()[0], *bytes, tally);
+        }
         let (logits, labels) = self.classify(batch);
         let [_, classes] = logits.dims();
         let logits = logits
             .try_into_vec_as::<f32>()
             .map_err(|error| ModelError::Compute(error.to_string()))?;
         tally.classes(&logits, classes, labels);
+        Ok(())
+    }
+
+    /// Of a language model: what it makes of the positions whose predictions count,
+    /// `[predictions, width]`, what each should predict, and how much each counts.
+    fn predictions(&self, batch: &Batch) -> Option<(Tensor<2>, Vec<u32>, Vec<f32>)> {
+        let Batch::Tokens {
+            ids,
+            targets,
+            weights,
+            ..
+        } = batch
+        else {
+            return None;
+        };
+        let hidden = match self {
+            Self::Llama(llama) => llama.hidden(ids.clone()),
+            Self::Transformer(transformer) => transformer.hidden(ids.clone()),
+            _ => return None,
+        };
+        let hidden = hidden.flatten::<2>(0, 1);
+        let counting: Vec<u32> = (0..weights.len() as u32)
+            .filter(|&at| weights[at as usize] != 0.0)
+            .collect();
+        if counting.len() == weights.len() || counting.is_empty() {
+            return Some((hidden, targets.clone(), weights.clone()));
+        }
+        // The head is most of the work: it sees only what counts.
+        let device = hidden.device();
+        let at = |&index: &u32| index as usize;
+        Some((
+            hidden.select(0, integers(&counting, &device)),
+            counting.iter().map(|index| targets[at(index)]).collect(),
+            counting.iter().map(|index| weights[at(index)]).collect(),
+        ))
+    }
+
+    /// Scores of the next token, `[predictions, vocabulary]`.
+    fn next_tokens(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Llama(llama) => llama.logits(hidden),
+            Self::Transformer(transformer) => transformer.logits(hidden),
+            _ => unreachable!("only language models predict tokens"),
+        }
+    }
+
+    /// Measures predictions, so many at a time that the logits stay small.
+    fn tally_text(
+        &self,
+        (hidden, targets, weights): (Tensor<2>, Vec<u32>, Vec<f32>),
+        rows: usize,
+        bytes: u64,
+        tally: &mut Tally,
+    ) -> Result<(), ModelError> {
+        let failed = |error: String| ModelError::Compute(error);
+        let device = hidden.device();
+        let (mut loss, mut units, mut correct) = (0.0, 0, 0);
+        for begin in (0..targets.len()).step_by(PREDICTIONS_AT_ONCE) {
+            let end = targets.len().min(begin + PREDICTIONS_AT_ONCE);
+            let logits = self.next_tokens(hidden.clone().narrow(0, begin, end - begin));
+            let likeliest = logits.clone().argmax(1);
+            let likeliest = likeliest
+                .try_into_vec_as::<i64>()
+                .map_err(|error| failed(error.to_string()))?;
+            let (targets, weights) = (&targets[begin..end], &weights[begin..end]);
+            let weight = floats(weights.to_vec(), &device);
+            let sum = cross_entropy(logits, integers(targets, &device), weight);
+            loss += f64::from(
+                sum.try_into_scalar::<f32>()
+                    .map_err(|error| failed(error.to_string()))?,
+            );
+            for ((&target, &weight), likeliest) in targets.iter().zip(weights).zip(likeliest) {
+                if weight != 0.0 {
+                    units += 1;
+                    correct += u64::from(likeliest == i64::from(target));
+                }
+            }
+        }
+        tally.text(rows, loss, units, correct, bytes);
         Ok(())
     }
 
@@ -122,6 +232,14 @@ impl Network {
             (Self::Mlp(mlp), Batch::Images { pixels, labels }) => {
                 (mlp.forward(pixels.clone()), labels)
             }
+            (
+                Self::Bert(bert),
+                Batch::Sequences {
+                    ids,
+                    lengths,
+                    labels,
+                },
+            ) => (bert.forward(ids.clone(), lengths), labels),
             (Self::Resnet18(resnet), Batch::Images { pixels, labels }) => {
                 (resnet.forward(pixels.clone()), labels)
             }
@@ -129,6 +247,9 @@ impl Network {
         }
     }
 }
+
+/// Predictions of a language model that are measured at a time.
+const PREDICTIONS_AT_ONCE: usize = 256;
 
 /// Each item taken, told from the candidates.
 fn pairs_loss(network: &Recommender, batch: &Batch) -> Tensor<1> {

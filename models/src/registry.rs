@@ -7,10 +7,14 @@ use convoke_protocol::task::ModelSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::arch::bert::BertConfig;
 use crate::arch::cnn::CnnConfig;
+use crate::arch::llama::LlamaConfig;
 use crate::arch::mlp::MlpConfig;
 use crate::arch::recommender::RecommenderConfig;
 use crate::arch::resnet18::Resnet18Config;
+use crate::arch::transformer::TransformerConfig;
+use crate::base::Base;
 use crate::data::TextConfig;
 use crate::error::ModelError;
 
@@ -18,37 +22,57 @@ use crate::error::ModelError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
+    /// `"bert"`: [`Bert`](crate::arch::bert::Bert).
+    Bert,
     /// `"cnn"`: [`Cnn`](crate::arch::cnn::Cnn).
     Cnn,
+    /// `"llama"`: [`Llama`](crate::arch::llama::Llama).
+    Llama,
     /// `"mlp"`: [`Mlp`](crate::arch::mlp::Mlp).
     Mlp,
     /// `"recommender"`: [`Recommender`](crate::arch::recommender::Recommender).
     Recommender,
     /// `"resnet18"`: [`Resnet18`](crate::arch::resnet18::Resnet18).
     Resnet18,
+    /// `"transformer"`: [`Transformer`](crate::arch::transformer::Transformer).
+    Transformer,
 }
 
 impl ModelKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Cnn, Self::Mlp, Self::Recommender, Self::Resnet18];
+    pub const ALL: [Self; 7] = [
+        Self::Cnn,
+        Self::Mlp,
+        Self::Resnet18,
+        Self::Transformer,
+        Self::Llama,
+        Self::Bert,
+        Self::Recommender,
+    ];
 
     /// The name in a task file.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Bert => "bert",
             Self::Cnn => "cnn",
+            Self::Llama => "llama",
             Self::Mlp => "mlp",
             Self::Recommender => "recommender",
             Self::Resnet18 => "resnet18",
+            Self::Transformer => "transformer",
         }
     }
 
     /// What it is, in a line.
     pub fn summary(self) -> &'static str {
         match self {
+            Self::Bert => "text classifier: encoder such as all-MiniLM-L6-v2",
             Self::Cnn => "image classifier: two convolutions, then dense layers",
+            Self::Llama => "language model of the Llama family, such as SmolLM2",
             Self::Mlp => "image classifier: dense layers only",
             Self::Recommender => "recommender of two towers; nothing of users leaves their node",
             Self::Resnet18 => "image classifier: residual network with group normalization",
+            Self::Transformer => "language model: small decoder to be trained from scratch",
         }
     }
 
@@ -56,6 +80,8 @@ impl ModelKind {
     pub fn takes(self) -> Takes {
         match self {
             Self::Cnn | Self::Mlp | Self::Resnet18 => Takes::Images,
+            Self::Llama | Self::Transformer => Takes::Text,
+            Self::Bert => Takes::LabelledText,
             Self::Recommender => Takes::Interactions,
         }
     }
@@ -63,10 +89,13 @@ impl ModelKind {
     /// Its settings in a task file, every default written out.
     pub fn defaults(self) -> ModelConfig {
         match self {
+            Self::Bert => ModelConfig::Bert(BertConfig::default()),
             Self::Cnn => ModelConfig::Cnn(CnnConfig::default()),
+            Self::Llama => ModelConfig::Llama(LlamaConfig::default()),
             Self::Mlp => ModelConfig::Mlp(MlpConfig::default()),
             Self::Recommender => ModelConfig::Recommender(RecommenderConfig::default()),
             Self::Resnet18 => ModelConfig::Resnet18(Resnet18Config::default()),
+            Self::Transformer => ModelConfig::Transformer(TransformerConfig::default()),
         }
     }
 }
@@ -108,14 +137,20 @@ pub enum Takes {
 /// A model's kind and settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelConfig {
+    /// Of a `bert`.
+    Bert(BertConfig),
     /// Of a `cnn`.
     Cnn(CnnConfig),
+    /// Of a `llama`.
+    Llama(LlamaConfig),
     /// Of an `mlp`.
     Mlp(MlpConfig),
     /// Of a `recommender`.
     Recommender(RecommenderConfig),
     /// Of a `resnet18`.
     Resnet18(Resnet18Config),
+    /// Of a `transformer`.
+    Transformer(TransformerConfig),
 }
 
 impl ModelConfig {
@@ -126,22 +161,42 @@ impl ModelConfig {
     /// another type; [`ModelError::Config`] for one out of its range.
     pub fn from_spec(spec: &ModelSpec) -> Result<Self, ModelError> {
         let config = match spec.kind.parse()? {
+            ModelKind::Bert => Self::Bert(settings(spec)?),
             ModelKind::Cnn => Self::Cnn(settings(spec)?),
+            ModelKind::Llama => Self::Llama(settings(spec)?),
             ModelKind::Mlp => Self::Mlp(settings(spec)?),
             ModelKind::Recommender => Self::Recommender(settings(spec)?),
             ModelKind::Resnet18 => Self::Resnet18(settings(spec)?),
+            ModelKind::Transformer => Self::Transformer(settings(spec)?),
         };
         config.check()?;
         Ok(config)
     }
 
+    /// The settings of a base; an encoder's for texts of so many classes.
+    ///
+    /// # Errors
+    /// [`ModelError::Settings`] for a base of a kind that no model here computes.
+    pub fn of_base(base: &Base, classes: usize) -> Result<Self, ModelError> {
+        let config = base.config();
+        let kind = config.get("model_type").and_then(serde_json::Value::as_str);
+        match kind {
+            Some("bert") => BertConfig::from_hugging_face(config, classes).map(Self::Bert),
+            Some("gpt2") => TransformerConfig::from_hugging_face(config).map(Self::Transformer),
+            _ => LlamaConfig::from_hugging_face(config).map(Self::Llama),
+        }
+    }
+
     /// As a task file has it, every default written out.
     pub fn to_spec(&self) -> ModelSpec {
         let config = match self {
+            Self::Bert(config) => toml::Table::try_from(config),
             Self::Cnn(config) => toml::Table::try_from(config),
+            Self::Llama(config) => toml::Table::try_from(config),
             Self::Mlp(config) => toml::Table::try_from(config),
             Self::Recommender(config) => toml::Table::try_from(config),
             Self::Resnet18(config) => toml::Table::try_from(config),
+            Self::Transformer(config) => toml::Table::try_from(config),
         };
         ModelSpec {
             kind: self.kind().name().to_owned(),
@@ -164,7 +219,10 @@ impl ModelConfig {
                 classes,
                 ..MlpConfig::default()
             })),
-            ModelKind::Recommender => None,
+            ModelKind::Bert
+            | ModelKind::Llama
+            | ModelKind::Recommender
+            | ModelKind::Transformer => None,
             ModelKind::Resnet18 => Some(Self::Resnet18(Resnet18Config {
                 height,
                 width,
@@ -177,16 +235,22 @@ impl ModelConfig {
     /// The kind.
     pub fn kind(&self) -> ModelKind {
         match self {
+            Self::Bert(_) => ModelKind::Bert,
             Self::Cnn(_) => ModelKind::Cnn,
+            Self::Llama(_) => ModelKind::Llama,
             Self::Mlp(_) => ModelKind::Mlp,
             Self::Recommender(_) => ModelKind::Recommender,
             Self::Resnet18(_) => ModelKind::Resnet18,
+            Self::Transformer(_) => ModelKind::Transformer,
         }
     }
 
     /// How text becomes sequences, of a model that reads text.
     pub fn text(&self) -> Option<TextConfig> {
         match self {
+            Self::Bert(config) => Some(config.text()),
+            Self::Llama(config) => Some(config.text()),
+            Self::Transformer(config) => Some(config.text()),
             Self::Cnn(_) | Self::Mlp(_) | Self::Recommender(_) | Self::Resnet18(_) => None,
         }
     }
@@ -194,7 +258,18 @@ impl ModelConfig {
     /// Names of the classes, of a classifier of text that has such; else empty.
     pub fn labels(&self) -> &[String] {
         match self {
-            Self::Cnn(_) | Self::Mlp(_) | Self::Recommender(_) | Self::Resnet18(_) => &[],
+            Self::Bert(config) => &config.labels,
+            _ => &[],
+        }
+    }
+
+    /// Number of tokens, of a model that reads text.
+    pub fn vocabulary(&self) -> Option<usize> {
+        match self {
+            Self::Bert(config) => Some(config.vocab_size),
+            Self::Llama(config) => Some(config.vocab_size),
+            Self::Transformer(config) => Some(config.vocabulary),
+            _ => None,
         }
     }
 
@@ -202,7 +277,7 @@ impl ModelConfig {
     pub fn items(&self) -> Option<usize> {
         match self {
             Self::Recommender(config) => Some(config.items),
-            Self::Cnn(_) | Self::Mlp(_) | Self::Resnet18(_) => None,
+            _ => None,
         }
     }
 
@@ -212,10 +287,13 @@ impl ModelConfig {
     /// [`ModelError::Config`].
     pub fn check(&self) -> Result<(), ModelError> {
         match self {
+            Self::Bert(config) => config.check(),
             Self::Cnn(config) => config.check(),
+            Self::Llama(config) => config.check(),
             Self::Mlp(config) => config.check(),
             Self::Recommender(config) => config.check(),
             Self::Resnet18(config) => config.check(),
+            Self::Transformer(config) => config.check(),
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn measure_training(
 ) -> Result<TrainingSpeed, ModelError> {
     let device = device.device.clone().autodiff();
     let batches = batches(model, config.batch_size, &device)?;
-    let network = model.load(&model.frame(&device), &model.initial(7), &device)?;
+    let network = model.load(&model.frame(&device)?, &model.initial(7)?, &device)?;
     let mut run = Run {
         network: Some(network),
         optimizer: Optimizer::new(config.optimizer),

@@ -100,7 +100,11 @@ pub fn spec(trainers: u32, validators: u32, rounds: u32) -> TaskSpec {
 impl World {
     /// Starts the chain and posts the task with the model's own initial checkpoint.
     pub async fn start(spec: TaskSpec) -> Self {
-        let checkpoint = Model::of_task(&spec).unwrap().initial(7).to_safetensors();
+        let checkpoint = Model::of_task(&spec)
+            .unwrap()
+            .initial(7)
+            .unwrap()
+            .to_safetensors();
         Self::with_checkpoint(spec, &checkpoint).await
     }
 

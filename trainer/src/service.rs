@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoke_client::AddressBook;
+use convoke_models::base::Cache;
 use convoke_models::{
     Dataset, DeviceChoice, Model, ModelError, Part, Precision, Trained, limit_threads,
 };
@@ -27,7 +29,7 @@ use crate::feedback;
 use crate::packing::Packing;
 use crate::record::Record;
 use crate::sketching::{self, Question};
-use crate::training::Workbench;
+use crate::training::{Keeping, Workbench};
 use crate::variate::Variate;
 use crate::work::{Done, Job, Work};
 
@@ -91,6 +93,9 @@ pub async fn run(
     ended
 }
 
+/// A training under way is kept no more often than this.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
+
 struct Trainer {
     wallet: Wallet,
     task: TaskContext,
@@ -126,7 +131,7 @@ impl Trainer {
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Trainer).await?;
-        let model = Model::of_task(&task.spec)?;
+        let model = Model::open(&task.spec, &Cache::of_user(), &mut |_, _| ())?;
         let data = Dataset::open(&config.data, Part::Train, &model)?;
         let bench = Arc::new(Workbench::new(&task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
@@ -316,6 +321,10 @@ impl Trainer {
             own_control: own.current(),
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
+            keeping: Keeping {
+                file: self.state.path().join("training.snapshot"),
+                every: SNAPSHOT_EVERY,
+            },
             handle: self.link.handle(),
             listener: self.listener.clone(),
         };

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
 use convoke_compress::Codec;
+use convoke_models::base::Cache;
 use convoke_models::{Dataset, DeviceChoice, Model, Part, Precision, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, Patches, StateDir, TaskContext};
@@ -119,7 +120,7 @@ impl Validator {
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Validator).await?;
-        let model = Model::of_task(&task.spec)?;
+        let model = Model::open(&task.spec, &Cache::of_user(), &mut |_, _| ())?;
         let data = Dataset::open(&config.data, Part::Test, &model)?;
         let bench = Arc::new(Bench::new(config.task, &task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;

@@ -32,7 +32,7 @@ impl Round {
         let spec = TaskSpec::parse("name = \"t\"\n[model]\nkind = \"mlp\"\n").unwrap();
         let model = Model::of_task(&spec).unwrap();
         let device = DeviceChoice::Cpu.open().unwrap();
-        let base = model.initial(7);
+        let base = model.initial(7).unwrap();
         let delta = |trainer: usize| {
             let config = TrainConfig {
                 optimizer: ClientOptimizer::named("sgd", 0.9, 0.0).unwrap(),

@@ -6,7 +6,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{INIT_STD, Settings, merged, positions, split};
+use super::{INIT_STD, Settings, check_text, merged, positions, split, text_config};
+use crate::data::TextConfig;
 use crate::error::{ModelError, in_range};
 use crate::layers::{Builder, Embedding, LayerNorm, Linear, Naming};
 use crate::ops::{self, Activation, Mask};
@@ -35,6 +36,11 @@ pub struct BertConfig {
     pub pooling: Pooling,
     /// Number of classes, 2 to 65,536.
     pub classes: usize,
+    /// Names of the classes, in order; none if the data have numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Longest text in tokens, 1 to `max_position_embeddings`; what is longer is cut.
+    pub sequence_len: usize,
 }
 
 /// How a text's positions become one vector.
@@ -51,7 +57,7 @@ pub enum Pooling {
 impl Default for BertConfig {
     fn default() -> Self {
         Self {
-            vocab_size: 256,
+            vocab_size: 257,
             hidden_size: 64,
             intermediate_size: 256,
             num_hidden_layers: 2,
@@ -61,6 +67,8 @@ impl Default for BertConfig {
             layer_norm_eps: 1e-12,
             pooling: Pooling::Mean,
             classes: 2,
+            labels: Vec::new(),
+            sequence_len: 128,
         }
     }
 }
@@ -97,6 +105,8 @@ impl BertConfig {
             layer_norm_eps: settings.number("layer_norm_eps")?,
             pooling: Pooling::Mean,
             classes,
+            labels: Vec::new(),
+            sequence_len: 128.min(settings.size("max_position_embeddings")?),
         };
         config.check()?;
         Ok(config)
@@ -161,7 +171,21 @@ impl BertConfig {
             "above 0, at most 0.1",
         )?;
         let classes = (2..=65_536).contains(&self.classes);
-        in_range("classes", self.classes, classes, "2 to 65,536")
+        in_range("classes", self.classes, classes, "2 to 65,536")?;
+        let labels = self.labels.is_empty() || self.labels.len() == self.classes;
+        let got = self.labels.len();
+        in_range(
+            "labels (their number)",
+            got,
+            labels,
+            "none, or one for each class",
+        )?;
+        check_text(self.sequence_len, 0, self.max_position_embeddings)
+    }
+
+    /// How text becomes sequences.
+    pub(crate) fn text(&self) -> TextConfig {
+        text_config(self.sequence_len, 0, None)
     }
 }
 

@@ -7,7 +7,8 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{INIT_STD, Settings, merged, split};
+use super::{INIT_STD, SEQUENCE_LEN, Settings, check_text, merged, split, text_config};
+use crate::data::{ChatTemplate, TextConfig};
 use crate::error::{ModelError, in_range};
 use crate::layers::{Builder, Embedding, Linear, Naming, RmsNorm};
 use crate::ops::{self, Activation, Mask, RopeStyle};
@@ -41,12 +42,21 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// Whether queries, keys and values have biases, as in Qwen2.
     pub attention_bias: bool,
+    /// Tokens of a sequence in training and evaluation, 1 to `max_position_embeddings`.
+    pub sequence_len: usize,
+    /// Positions from one sequence of a long text to the next, 1 to `sequence_len`; 0 means
+    /// `sequence_len`.
+    pub stride: usize,
+    /// How conversations are written: `"chatml"`, `"llama-3"` or `"plain"`; by the tokenizer's
+    /// special tokens if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<ChatTemplate>,
 }
 
 impl Default for LlamaConfig {
     fn default() -> Self {
         Self {
-            vocab_size: 256,
+            vocab_size: 257,
             hidden_size: 64,
             intermediate_size: 192,
             num_hidden_layers: 2,
@@ -58,6 +68,9 @@ impl Default for LlamaConfig {
             rms_norm_eps: 1e-5,
             tie_word_embeddings: true,
             attention_bias: false,
+            sequence_len: 128,
+            stride: 0,
+            template: None,
         }
     }
 }
@@ -116,6 +129,9 @@ impl LlamaConfig {
             rms_norm_eps: settings.number("rms_norm_eps")?,
             tie_word_embeddings: settings.flag("tie_word_embeddings"),
             attention_bias: kind == "qwen2",
+            sequence_len: SEQUENCE_LEN.min(settings.size("max_position_embeddings")?),
+            stride: 0,
+            template: None,
         };
         config.check()?;
         Ok(config)
@@ -196,7 +212,13 @@ impl LlamaConfig {
             self.rms_norm_eps,
             eps,
             "above 0, at most 0.1",
-        )
+        )?;
+        check_text(self.sequence_len, self.stride, self.max_position_embeddings)
+    }
+
+    /// How text becomes sequences.
+    pub(crate) fn text(&self) -> TextConfig {
+        text_config(self.sequence_len, self.stride, self.template)
     }
 
     fn per_head(&self) -> usize {

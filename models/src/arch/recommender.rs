@@ -296,13 +296,13 @@ mod tests {
         };
         let model = Model::new(ModelConfig::Recommender(config)).unwrap();
         let device = Device::flex();
-        let mut initial = model.initial(3);
+        let mut initial = model.initial(3).unwrap();
         for value in initial.values_mut() {
             // Biases, too, and nothing symmetric.
             *value += 0.3 * (*value * 1e4).sin();
         }
         let network = model
-            .load(&model.frame(&device), &initial, &device)
+            .load(&model.frame(&device).unwrap(), &initial, &device)
             .unwrap();
         let Network::Recommender(network) = network else {
             panic!("a recommender");

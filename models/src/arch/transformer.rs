@@ -6,7 +6,8 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{INIT_STD, Settings, merged, positions, split};
+use super::{INIT_STD, Settings, check_text, merged, positions, split, text_config};
+use crate::data::{ChatTemplate, TextConfig};
 use crate::error::{ModelError, in_range};
 use crate::layers::{Builder, Embedding, LayerNorm, Linear, Naming};
 use crate::ops::{self, Activation, Mask};
@@ -15,7 +16,7 @@ use crate::ops::{self, Activation, Mask};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransformerConfig {
-    /// Number of tokens, 2 to 1,048,576.
+    /// Number of tokens, 2 to 1,048,576; 257 for bytes, which a model without a base reads.
     pub vocabulary: usize,
     /// Longest sequence in tokens, 1 to 65,536.
     pub sequence_len: usize,
@@ -25,16 +26,25 @@ pub struct TransformerConfig {
     pub layers: usize,
     /// Attention heads of each block, 1 to 256.
     pub heads: usize,
+    /// Positions from one sequence of a long text to the next, 1 to `sequence_len`; 0 means
+    /// `sequence_len`.
+    pub stride: usize,
+    /// How conversations are written: `"chatml"`, `"llama-3"` or `"plain"`; by the tokenizer's
+    /// special tokens if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<ChatTemplate>,
 }
 
 impl Default for TransformerConfig {
     fn default() -> Self {
         Self {
-            vocabulary: 256,
+            vocabulary: 257,
             sequence_len: 128,
             width: 128,
             layers: 4,
             heads: 4,
+            stride: 0,
+            template: None,
         }
     }
 }
@@ -66,6 +76,7 @@ impl TransformerConfig {
             width,
             layers: settings.size("n_layer")?,
             heads: settings.size("n_head")?,
+            ..Self::default()
         };
         config.check()?;
         Ok(config)
@@ -103,7 +114,13 @@ impl TransformerConfig {
             self.width,
             width,
             "a multiple of heads, 1 to 16,384",
-        )
+        )?;
+        check_text(self.sequence_len, self.stride, self.sequence_len)
+    }
+
+    /// How text becomes sequences.
+    pub(crate) fn text(&self) -> TextConfig {
+        text_config(self.sequence_len, self.stride, self.template)
     }
 }
 

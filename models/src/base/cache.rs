@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use convoke_protocol::ids::BlobHash;
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Repo, RepoType};
 
@@ -26,9 +27,21 @@ impl Cache {
         }
     }
 
+    /// The user's cache: `CONVOKE_CACHE`, else `convoke/bases` in `XDG_CACHE_HOME` or in
+    /// `~/.cache`.
+    pub fn of_user() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(folder) = set("CONVOKE_CACHE") {
+            return Self::new(folder);
+        }
+        let caches = set("XDG_CACHE_HOME").map(PathBuf::from);
+        let caches = caches.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+        Self::new(caches.unwrap_or_default().join("convoke").join("bases"))
+    }
+
     /// Where the base of that manifest is or would be.
     pub fn path(&self, manifest: &Manifest) -> PathBuf {
-        self.folder.join(manifest.id().to_string())
+        self.folder.join(manifest.id().to_file_name())
     }
 
     /// The folder of a base, fetched if need be: every file has been checked against the manifest
@@ -68,59 +81,127 @@ impl Cache {
             }
             progress(file, file.bytes);
         }
+        write_manifest(&folder, manifest)?;
         Ok(folder)
     }
 
-    /// The manifest and folder of a base of which no manifest exists yet: for whoever makes a
-    /// task. What comes is trusted as it comes, up to 64 GiB a file.
+    /// The folder, or the one file, of the base of that hash: from the cache, else from the first
+    /// source that has it. A web server must have the base's manifest beside its files, as
+    /// `convoke-base.toml`, because its folders cannot be listed.
+    ///
+    /// # Errors
+    /// The last source's [`ModelError::Fetch`], [`ModelError::File`] or [`ModelError::Base`].
+    pub fn obtain(
+        &self,
+        sources: &[String],
+        hash: BlobHash,
+        progress: &mut dyn FnMut(&BaseFile, u64),
+    ) -> Result<PathBuf, ModelError> {
+        let folder = self.folder.join(hash.to_file_name());
+        if let Ok(manifest) = read_manifest(&folder.join(MANIFEST))
+            && manifest.id() == hash
+            && manifest.missing_in(&folder)?.is_none()
+        {
+            return Ok(folder);
+        }
+        let mut last = ModelError::Config {
+            field: "base.sources",
+            got: "none".into(),
+            allowed: "at least one",
+        };
+        for source in sources {
+            let found = source
+                .parse()
+                .and_then(|source| self.adopt(&source, Some(hash), progress));
+            match found {
+                Ok((_, folder)) => return Ok(folder),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The manifest and folder of whatever base a source has; of the base of that hash, if one is
+    /// given. Without a hash, what comes is trusted as it comes, up to 64 GiB a file.
     ///
     /// # Errors
     /// [`ModelError::File`], [`ModelError::Fetch`], [`ModelError::Base`].
     pub fn adopt(
         &self,
         source: &BaseSource,
+        hash: Option<BlobHash>,
         progress: &mut dyn FnMut(&BaseFile, u64),
     ) -> Result<(Manifest, PathBuf), ModelError> {
-        if let BaseSource::Folder(folder) = source {
-            return Ok((Manifest::of_folder(folder)?, folder.clone()));
-        }
-        let staging = tempfile_in(&self.folder)?;
-        let mut take = |name: &str| {
-            let unknown = BaseFile {
-                name: name.to_owned(),
-                bytes: ADOPTED_BYTES_MAX,
-                blake3: blake3::Hash::from_bytes([0; 32]),
-            };
-            let path = staging.0.join(name);
-            match source {
-                BaseSource::Hub { .. } => hub_file(source, &unknown, &path),
-                _ => download(source, &unknown, &path, progress),
-            }
+        let check = |manifest: &Manifest| match hash {
+            Some(hash) if manifest.id() != hash => Err(failed(
+                source,
+                format!("the base there is {}, wanted is {hash}", manifest.id()),
+            )),
+            _ => Ok(()),
         };
         match source {
+            BaseSource::Folder(path) => {
+                let manifest = if path.is_file() {
+                    Manifest::of_file(path)?
+                } else {
+                    Manifest::of_folder(path)?
+                };
+                check(&manifest)?;
+                Ok((manifest, path.clone()))
+            }
+            BaseSource::Url(_) => {
+                let staging = self.staging(source)?;
+                let path = staging.join(MANIFEST);
+                remove(&path)?;
+                download(
+                    source,
+                    &unknown(MANIFEST, MANIFEST_BYTES_MAX),
+                    &path,
+                    progress,
+                )?;
+                let manifest = read_manifest(&path)?;
+                check(&manifest)?;
+                let folder = self.fetch(source, &manifest, progress)?;
+                Ok((manifest, folder))
+            }
             BaseSource::Hub { .. } => {
+                let staging = self.staging(source)?;
                 let info = hub(source)?.info().map_err(|error| failed(source, error))?;
                 let names = info.siblings.into_iter().map(|sibling| sibling.rfilename);
                 for name in names.filter(|name| belongs(name)).take(FILES_MAX) {
-                    take(&name)?;
+                    let file = unknown(&name, ADOPTED_BYTES_MAX);
+                    hub_file(source, &file, &staging.join(&name))?;
+                    progress(&file, 0);
                 }
-            }
-            _ => {
-                for name in [super::CONFIG, super::TOKENIZER, super::safetensors::SINGLE] {
-                    take(name)?;
-                }
+                let manifest = Manifest::of_folder(&staging)?;
+                check(&manifest)?;
+                let folder = self.keep(&staging, &manifest)?;
+                Ok((manifest, folder))
             }
         }
-        let manifest = Manifest::of_folder(&staging.0)?;
-        let folder = self.path(&manifest);
-        if manifest.missing_in(&folder)?.is_some() {
-            fs::create_dir_all(&folder).map_err(|error| file_failed(&folder, error))?;
-            for file in manifest.files() {
-                let (from, to) = (staging.0.join(&file.name), folder.join(&file.name));
-                fs::rename(&from, &to).map_err(|error| file_failed(&to, error))?;
-            }
+    }
+
+    /// Moves a staged base to its place.
+    fn keep(&self, staging: &Path, manifest: &Manifest) -> Result<PathBuf, ModelError> {
+        let folder = self.path(manifest);
+        fs::create_dir_all(&folder).map_err(|error| file_failed(&folder, error))?;
+        for file in manifest.files() {
+            let (from, to) = (staging.join(&file.name), folder.join(&file.name));
+            fs::rename(&from, &to).map_err(|error| file_failed(&to, error))?;
         }
-        Ok((manifest, folder))
+        write_manifest(&folder, manifest)?;
+        Ok(folder)
+    }
+
+    /// A folder for what is fetched from a source and not known yet.
+    fn staging(&self, source: &BaseSource) -> Result<PathBuf, ModelError> {
+        let name = blake3::hash(source.to_string().as_bytes()).to_hex();
+        let process = std::process::id();
+        let folder = self
+            .folder
+            .join(format!("fetching-{}-{process}", &name[..16]));
+        fs::create_dir_all(&folder).map_err(|error| file_failed(&folder, error))?;
+        Ok(folder)
     }
 
     fn fetch_file(
@@ -277,20 +358,35 @@ fn hub_file(source: &BaseSource, file: &BaseFile, path: &Path) -> Result<(), Mod
         .map_err(|error| file_failed(path, error))
 }
 
-/// A folder that is removed in the end.
-struct Staging(PathBuf);
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be removed is left for the next adoption by the same process.
-        let _ = fs::remove_dir_all(&self.0);
+/// A file of which only the name is known.
+fn unknown(name: &str, bytes: u64) -> BaseFile {
+    BaseFile {
+        name: name.to_owned(),
+        bytes,
+        blake3: blake3::Hash::from_bytes([0; 32]),
     }
 }
 
-fn tempfile_in(folder: &Path) -> Result<Staging, ModelError> {
-    let path = folder.join(format!("adopting-{}", std::process::id()));
-    fs::create_dir_all(&path).map_err(|error| file_failed(&path, error))?;
-    Ok(Staging(path))
+fn remove(path: &Path) -> Result<(), ModelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, ModelError> {
+    let text = super::bounded(path, MANIFEST_BYTES_MAX)?;
+    toml::from_slice(&text).map_err(|error| super::refused(path, error.to_string().trim()))
+}
+
+/// Writes a base's manifest into its folder, as [`MANIFEST`].
+///
+/// # Errors
+/// [`ModelError::File`].
+pub(crate) fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), ModelError> {
+    let path = folder.join(MANIFEST);
+    let text = toml::to_string(manifest).expect("a manifest is a plain table");
+    fs::write(&path, text).map_err(|error| file_failed(&path, error))
 }
 
 fn failed(source: &BaseSource, reason: impl ToString) -> ModelError {
@@ -307,6 +403,10 @@ fn file_failed(path: &Path, source: io::Error) -> ModelError {
     }
 }
 
+/// The manifest in a folder.
+const MANIFEST: &str = "convoke-base.toml";
+/// Longest manifest, in bytes.
+const MANIFEST_BYTES_MAX: u64 = 1 << 18;
 /// Held while a base is fetched.
 const LOCK: &str = ".lock";
 /// Attempts at a file before giving up.

@@ -1,11 +1,10 @@
 //! What a base consists of: every file's name, length and hash. The manifest's own hash names the
 //! base in a task.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::str::FromStr;
 
+use convoke_protocol::ids::BlobHash;
 use serde::{Deserialize, Serialize};
 
 use super::refused;
@@ -39,10 +38,6 @@ pub struct BaseFile {
     pub blake3: blake3::Hash,
 }
 
-/// The hash that names a base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BaseId(pub [u8; 32]);
-
 impl Manifest {
     /// A manifest of these files.
     ///
@@ -53,6 +48,20 @@ impl Manifest {
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         check(&files).map_err(|reason| refused(Path::new("manifest"), reason))?;
         Ok(Self { files })
+    }
+
+    /// The manifest of one file.
+    ///
+    /// # Errors
+    /// [`ModelError::File`]; [`ModelError::Base`] for a name that is not allowed.
+    pub fn of_file(path: &Path) -> Result<Self, ModelError> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (bytes, blake3) = measure(path)?;
+        Self::new(vec![BaseFile {
+            name: name.unwrap_or_default().to_owned(),
+            bytes,
+            blake3,
+        }])
     }
 
     /// Reads a folder: the files of a model among those in it. Costs reading them all.
@@ -94,7 +103,7 @@ impl Manifest {
     }
 
     /// The hash that names the base: over a line for each file.
-    pub fn id(&self) -> BaseId {
+    pub fn id(&self) -> BlobHash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"convoke base 1\n");
         for BaseFile {
@@ -105,7 +114,7 @@ impl Manifest {
         {
             hasher.update(format!("{name} {bytes} {}\n", blake3.to_hex()).as_bytes());
         }
-        BaseId(*hasher.finalize().as_bytes())
+        BlobHash(*hasher.finalize().as_bytes())
     }
 
     /// The first file that a folder lacks or has otherwise, or none. Reads them all.
@@ -217,39 +226,6 @@ impl TryFrom<Unchecked> for Manifest {
         Ok(Self {
             files: unchecked.files,
         })
-    }
-}
-
-impl fmt::Display for BaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-    }
-}
-
-impl FromStr for BaseId {
-    type Err = ModelError;
-
-    fn from_str(text: &str) -> Result<Self, ModelError> {
-        blake3::Hash::from_hex(text)
-            .map(|hash| Self(*hash.as_bytes()))
-            .map_err(|_| ModelError::Config {
-                field: "base",
-                got: text.to_owned(),
-                allowed: "64 hexadecimal digits",
-            })
-    }
-}
-
-impl Serialize for BaseId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BaseId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

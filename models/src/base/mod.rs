@@ -27,7 +27,7 @@ mod source;
 pub use cache::Cache;
 pub use encoding::Encoding;
 pub(crate) use encoding::{to_q4_1, to_q8_0};
-pub use manifest::{BaseFile, BaseId, Manifest};
+pub use manifest::{BaseFile, Manifest};
 pub use source::BaseSource;
 
 /// The opened base of a model: settings, tokenizer, and tensors to be read by name.
@@ -52,12 +52,15 @@ enum TokenizerSource {
 }
 
 impl Base {
-    /// Opens a folder. Reads settings and heads, no weights.
+    /// Opens a folder, or one GGUF file. Reads settings and heads, no weights.
     ///
     /// # Errors
     /// [`ModelError::File`]; [`ModelError::Base`] if the folder holds no model, or a file is
     /// damaged, larger than allowed, or of a kind that is not read.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        if folder.is_file() {
+            return Self::open_gguf(folder, folder.to_owned());
+        }
         match gguf_file(folder)? {
             Some(file) => Self::open_gguf(folder, file),
             None => Self::open_safetensors(folder),

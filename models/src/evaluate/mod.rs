@@ -11,6 +11,7 @@ use crate::device::ComputeDevice;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::network::Network;
+use crate::ops::autocast;
 use crate::parameters::Parameters;
 
 /// Ranks up to this one count in [`Evaluation::ndcg_at_10`] and [`Evaluation::hit_rate_at_10`].
@@ -71,7 +72,7 @@ impl Evaluator {
         Ok(Self {
             model: model.clone(),
             device: device.clone(),
-            frame: model.frame(&device.device),
+            frame: model.frame(&device.device)?,
             batches: data.batches(&device.device),
             num_examples: data.len(),
         })
@@ -88,6 +89,7 @@ impl Evaluator {
             .model
             .load(&self.frame, parameters, &self.device.device)?;
         let mut tally = Tally::default();
+        let _products = autocast::enter(self.device.precision());
         for batch in &self.batches {
             network.tally(batch, &mut tally)?;
         }
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_model_that_says_one_class_is_right_for_a_third() {
-        let mut parameters = model().initial(1);
+        let mut parameters = model().initial(1).unwrap();
         parameters.values_mut().fill(0.0);
         let fc1_values = 64 + 16 * 64;
         parameters.values_mut()[fc1_values + 1] = 1.0;
@@ -141,14 +143,14 @@ mod tests {
     #[test]
     fn equal_calls_give_equal_results() {
         let evaluator = evaluator(600);
-        let parameters = model().initial(5);
+        let parameters = model().initial(5).unwrap();
         let first = evaluator.evaluate(&parameters).unwrap();
         assert_eq!(first, evaluator.evaluate(&parameters).unwrap());
     }
 
     #[test]
     fn infinite_output_is_an_infinite_loss() {
-        let mut parameters = model().initial(5);
+        let mut parameters = model().initial(5).unwrap();
         parameters.values_mut().fill(f32::MAX);
         let result = evaluator(10).evaluate(&parameters).unwrap();
         assert_eq!(result.loss, f64::INFINITY);

@@ -87,6 +87,10 @@ impl<'a> Builder<'a> {
         }
     }
 
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// With the weights of a base.
     #[must_use]
     pub fn with_base(self, base: Option<&'a Base>) -> Self {
@@ -222,12 +226,6 @@ impl<'a> Builder<'a> {
     ) -> Result<RmsNorm, ModelError> {
         let weight = self.vector(&format!("{path}.weight"), width, Init::Ones)?;
         Ok(RmsNorm::new(weight, eps))
-    }
-
-    /// Whether the base has a tensor of ours.
-    pub(crate) fn base_has(&self, path: &str) -> bool {
-        self.base
-            .is_some_and(|base| base.has(&self.name_in(base, path)))
     }
 
     fn vector(&self, path: &str, width: usize, init: Init) -> Result<Weight<1>, ModelError> {

@@ -176,7 +176,7 @@ fn training_stops_when_the_held_out_loss_rises_and_takes_the_best() {
         ..config()
     };
     let model = model(ModelKind::Mlp);
-    let (base, data, held_out) = (model.initial(1), stripes(40), mislabelled(40));
+    let (base, data, held_out) = (model.initial(1).unwrap(), stripes(40), mislabelled(40));
     let device = DeviceChoice::Cpu.open().unwrap();
     let training = Training {
         held_out: Some(&held_out),
@@ -240,7 +240,7 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
     ];
     let device = DeviceChoice::Cpu.open().unwrap();
     for (model, data, config) in &cases {
-        let base = model.initial(1);
+        let base = model.initial(1).unwrap();
         let held_out = stripes(12);
         let training = Training {
             held_out: config.early_stop.map(|_| &held_out),
@@ -252,9 +252,14 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
             let mut until = Until::new(steps);
             let error = training.run(&mut until).unwrap_err();
             assert!(matches!(error, ModelError::Interrupted { step } if step == steps));
-            let bytes = until.snapshot.unwrap().to_bytes();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("training.snapshot");
+            assert_eq!(Snapshot::load(&path, model).unwrap(), None);
+            until.snapshot.unwrap().save(&path).unwrap();
+            let snapshot = Snapshot::load(&path, model).unwrap().unwrap();
+            assert!(snapshot.belongs_to(&training) && snapshot.step() == steps);
             let resumed = Training {
-                resume: Some(Snapshot::from_bytes(&bytes, model).unwrap()),
+                resume: Some(snapshot),
                 ..training.clone()
             };
             let trained = resumed.run(&mut Until::new(u32::MAX)).unwrap();
@@ -265,7 +270,7 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
 
 fn some_snapshot() -> (Model, Snapshot) {
     let (model, data) = (model(ModelKind::Mlp), stripes(40));
-    let base = model.initial(1);
+    let base = model.initial(1).unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let config = config();
     let mut until = Until::new(2);
@@ -277,7 +282,7 @@ fn some_snapshot() -> (Model, Snapshot) {
 fn a_snapshot_of_another_training_is_refused() {
     let (model, snapshot) = some_snapshot();
     let device = DeviceChoice::Cpu.open().unwrap();
-    let (good, base) = (config(), model.initial(1));
+    let (good, base) = (config(), model.initial(1).unwrap());
     let other = TrainConfig {
         client_lr: 0.06,
         ..config()
@@ -292,7 +297,7 @@ fn a_snapshot_of_another_training_is_refused() {
     assert!(run(&good, &base, &stripes(40)).is_ok());
     for result in [
         run(&other, &base, &stripes(40)),
-        run(&good, &model.initial(2), &stripes(40)),
+        run(&good, &model.initial(2).unwrap(), &stripes(40)),
         run(&good, &base, &stripes(41)),
     ] {
         assert!(matches!(result, Err(ModelError::Snapshot(_))));
@@ -314,7 +319,7 @@ fn a_recommender_learns_what_its_users_like() {
         local_epochs: 20,
         ..config()
     };
-    let mut parameters = model.initial(1);
+    let mut parameters = model.initial(1).unwrap();
     let first = evaluator.evaluate(&parameters).unwrap();
     let trained = train(
         &model,

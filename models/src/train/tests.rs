@@ -53,7 +53,7 @@ pub(super) fn run(
     train(
         &model,
         config,
-        &model.initial(1),
+        &model.initial(1).unwrap(),
         data,
         &device,
         &mut |_| ControlFlow::Continue(()),
@@ -77,7 +77,7 @@ fn training_learns_with_every_model_and_optimizer() {
                 ..config()
             };
             let model = model(kind);
-            let mut parameters = model.initial(1);
+            let mut parameters = model.initial(1).unwrap();
             let evaluator = Evaluator::new(&model, &device, &data).unwrap();
             let before = evaluator.evaluate(&parameters).unwrap();
             let trained = run(kind, &config, &data).unwrap();
@@ -127,7 +127,7 @@ fn one_step_of_plain_sgd_goes_down_the_gradient() {
     };
     let trained = run(ModelKind::Mlp, &config, &data).unwrap();
     let model = model(ModelKind::Mlp);
-    let base = model.initial(1);
+    let base = model.initial(1).unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let evaluator = Evaluator::new(&model, &device, &data).unwrap();
     let loss = |step: f32| {
@@ -155,8 +155,8 @@ fn corrected_steps_are_those_of_scaffold() {
         ..config()
     };
     let model = model(ModelKind::Mlp);
-    let base = model.initial(1);
-    let noise = model.initial(2);
+    let base = model.initial(1).unwrap();
+    let noise = model.initial(2).unwrap();
     let correction = Correction::new(model.layout().to_vec(), Some(&noise), None);
     let correction = correction.unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
@@ -218,7 +218,7 @@ fn a_correction_of_nothing_changes_nothing() {
         ..config()
     };
     let model = model(ModelKind::Mlp);
-    let base = model.initial(1);
+    let base = model.initial(1).unwrap();
     let none = Correction::new(model.layout().to_vec(), None, None).unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let mut keep_on = |_| ControlFlow::Continue(());
@@ -246,7 +246,7 @@ fn reports_count_the_steps_and_a_limit_holds() {
         ..config()
     };
     let model = model(ModelKind::Mlp);
-    let base = model.initial(1);
+    let base = model.initial(1).unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let mut seen = Vec::new();
     let trained = train(&model, &config, &base, &data, &device, &mut |report| {
@@ -264,7 +264,7 @@ fn reports_count_the_steps_and_a_limit_holds() {
 fn training_stops_when_asked() {
     let config = config();
     let model = model(ModelKind::Mlp);
-    let base = model.initial(1);
+    let base = model.initial(1).unwrap();
     let device = DeviceChoice::Cpu.open().unwrap();
     let result = train(&model, &config, &base, &stripes(40), &device, &mut |_| {
         ControlFlow::Break(())
@@ -280,7 +280,7 @@ fn divergence_is_an_error() {
         ..config()
     };
     let model = model(ModelKind::Cnn);
-    let mut base = model.initial(1);
+    let mut base = model.initial(1).unwrap();
     for value in base.values_mut() {
         *value *= 1e12;
     }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use convoke_client::{Chain, ProofCircuits};
+use convoke_models::base::Cache;
 use convoke_models::{Model, Parameters};
 use convoke_node::terms_of;
 use convoke_protocol::ids::{Address, Amount, BlobHash, TaskId};
 use convoke_protocol::task::{SplitKind, TaskSpec};
 use serde_json::json;
 
-use self::file::TaskFile;
+pub(crate) use self::file::TaskFile;
 use crate::address;
 use crate::failure::{HintExt as _, usage};
 use crate::money::{self, Decimal, Unit};
@@ -259,7 +260,9 @@ pub(crate) fn draw_initial(spec: &mut TaskSpec, folder: &Path) -> anyhow::Result
 
 /// Draws the initial checkpoint without writing it; gives its file's name and its bytes.
 fn name_initial(spec: &mut TaskSpec) -> anyhow::Result<(PathBuf, Vec<u8>)> {
-    let bytes = Model::of_task(spec)?.initial(spec.seed).to_safetensors();
+    let bytes = Model::open(spec, &Cache::of_user(), &mut |_, _| ())?
+        .initial(spec.seed)?
+        .to_safetensors();
     spec.initial = Some(BlobHash::of(&bytes));
     let name = format!("{}-initial.safetensors", file_stem(&spec.name));
     Ok((name.into(), bytes))

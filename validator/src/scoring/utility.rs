@@ -135,8 +135,8 @@ mod tests {
         let labels = (0..60).map(|i| (i % 3) as u8).collect();
         let data = Images::new(images, 4, 4, labels, 3).unwrap().into();
         let evaluator = Evaluator::new(&model(), &DeviceChoice::Cpu.open().unwrap(), &data);
-        let base = model().initial(1);
-        let delta = |seed| Parameters::delta(&base, &model().initial(seed)).unwrap();
+        let base = model().initial(1).unwrap();
+        let delta = |seed| Parameters::delta(&base, &model().initial(seed).unwrap()).unwrap();
         Scene {
             evaluator: evaluator.unwrap(),
             deltas: (2..2 + players).map(delta).collect(),

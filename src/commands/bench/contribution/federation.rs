@@ -115,8 +115,8 @@ impl Federation {
     }
 
     /// The checkpoint of the first round.
-    pub(super) fn initial(&self) -> Parameters {
-        self.model.initial(self.seed)
+    pub(super) fn initial(&self) -> anyhow::Result<Parameters> {
+        Ok(self.model.initial(self.seed)?)
     }
 
     /// What the trainers send in a round, counted from 0.

@@ -103,7 +103,7 @@ pub(crate) async fn run(args: ContributionArgs, format: Format) -> anyhow::Resul
 /// One tally for each method, the exact values last.
 fn measure(args: &ContributionArgs) -> anyhow::Result<(Federation, Vec<Tally>)> {
     let federation = Federation::new(&args.model, args.players as usize, args.seed)?;
-    let mut base = federation.initial();
+    let mut base = federation.initial()?;
     let mut tallies: Vec<Tally> = METHODS.iter().map(|(name, _)| Tally::new(name)).collect();
     for round in 0..args.rounds {
         let deltas = federation.train(&base, round)?;
