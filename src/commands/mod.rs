@@ -14,6 +14,7 @@ pub(crate) mod rewards;
 pub(crate) mod rules;
 pub(crate) mod stake;
 pub(crate) mod task;
+pub(crate) mod train;
 pub(crate) mod trainer;
 pub(crate) mod validator;
 pub(crate) mod verify;
@@ -56,6 +57,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(args, format).await,
         Command::Data(command) => data::run(&command, format),
         Command::Bench(command) => bench::run(command, format).await,
+        Command::Train(args) => train::run(&args, format),
         Command::Evaluate(args) => evaluate::run(&args, format),
     }
 }

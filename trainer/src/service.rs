@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoke_client::AddressBook;
 use convoke_models::base::Cache;
@@ -28,7 +29,7 @@ use crate::feedback;
 use crate::packing::Packing;
 use crate::record::Record;
 use crate::sketching::{self, Question};
-use crate::training::Workbench;
+use crate::training::{Keeping, Workbench};
 use crate::variate::Variate;
 use crate::work::{Done, Job, Work};
 
@@ -91,6 +92,9 @@ pub async fn run(
     node.link.close().await;
     ended
 }
+
+/// A training under way is kept no more often than this.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
 
 struct Trainer {
     wallet: Wallet,
@@ -317,6 +321,10 @@ impl Trainer {
             own_control: own.current(),
             blobs: self.blobs.clone(),
             bench: self.bench.clone(),
+            keeping: Keeping {
+                file: self.state.path().join("training.snapshot"),
+                every: SNAPSHOT_EVERY,
+            },
             handle: self.link.handle(),
             listener: self.listener.clone(),
         };

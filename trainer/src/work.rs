@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::error::TrainerError;
 use crate::event::{Listener, TrainerEvent};
 use crate::packing::Packing;
-use crate::training::{Files, Made, Workbench};
+use crate::training::{Files, Keeping, Made, Workbench};
 
 /// The aggregator hears of progress no more often than this.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -109,6 +109,8 @@ pub(crate) struct Work {
     pub(crate) own_control: Option<BlobHash>,
     pub(crate) blobs: BlobStore,
     pub(crate) bench: Arc<Workbench>,
+    /// Where it is kept while it is under way.
+    pub(crate) keeping: Keeping,
     pub(crate) handle: LinkHandle,
     pub(crate) listener: Listener,
 }
@@ -128,13 +130,13 @@ impl Work {
             own_control: self.own_control.map(read).transpose()?,
         };
         let (reports, mut heard) = mpsc::channel::<StepReport>(64);
-        let (bench, course) = (self.bench, self.course.clone());
+        let (bench, course, keeping) = (self.bench, self.course.clone(), self.keeping);
         let thread = tokio::task::spawn_blocking(move || {
             let mut report = |step: &StepReport| {
                 // A report lost because nobody listens in time is no loss.
                 let _ = reports.try_send(*step);
             };
-            bench.train(round, &files, &course.stop, &mut report)
+            bench.train(round, &files, Some(&keeping), &course.stop, &mut report)
         });
         let mut reported = tokio::time::Instant::now();
         while let Some(StepReport {

@@ -11,6 +11,7 @@ use crate::device::ComputeDevice;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::network::Network;
+use crate::ops::autocast;
 use crate::parameters::Parameters;
 
 /// Ranks up to this one count in [`Evaluation::ndcg_at_10`] and [`Evaluation::hit_rate_at_10`].
@@ -88,6 +89,7 @@ impl Evaluator {
             .model
             .load(&self.frame, parameters, &self.device.device)?;
         let mut tally = Tally::default();
+        let _products = autocast::enter(self.device.precision());
         for batch in &self.batches {
             network.tally(batch, &mut tally)?;
         }

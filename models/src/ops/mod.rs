@@ -10,12 +10,14 @@ use burn::tensor::{Int, Tensor};
 use fused::{Input, apply, supported};
 
 pub(crate) mod autocast;
+mod conv;
+mod conv_kernels;
 mod embedding;
-mod fused;
+pub(crate) mod fused;
 mod linear;
 mod loss;
-mod math;
-mod matmul;
+pub(crate) mod math;
+pub(crate) mod matmul;
 mod norm;
 pub(crate) mod plain;
 
@@ -86,7 +88,10 @@ pub(crate) fn linear(
 /// - b: `[channels_out]`
 /// - output: `[batch, channels_out, height / 2, width / 2]`
 pub(crate) fn conv3x3_relu_pool(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>) -> Tensor<4> {
-    plain::conv3x3_relu_pool(x, w, b)
+    if !supported(&x) || !supported(&w) || !supported(&b) {
+        return plain::conv3x3_relu_pool(x, w, b);
+    }
+    apply(conv::Conv, [Input::of(x), Input::of(w), Input::of(b)])
 }
 
 /// Scaled dot-product attention of many heads, softmax(q kᵀ / √d) v for each; each head of keys

@@ -123,6 +123,40 @@ fn frozen_weights_get_no_gradient() {
 }
 
 #[test]
+fn convolution_is_as_composed() {
+    for [batch, inputs, outputs, height, width] in [
+        [1, 1, 1, 2, 2],
+        [2, 1, 16, 28, 28],
+        [3, 16, 32, 14, 14],
+        [2, 5, 19, 7, 9],
+        [2, 20, 8, 5, 6],
+    ] {
+        let mut draw = Draw::seeded(width as u64);
+        let x = draw.tensor([batch, inputs, height, width]);
+        let w = draw.tensor([outputs, inputs, 3, 3]);
+        let b = draw.tensor([outputs]);
+        compare!(
+            11,
+            |x, w, b| conv3x3_relu_pool(x, w, b),
+            plain::conv3x3_relu_pool(x, w, b)
+        );
+    }
+}
+
+#[test]
+fn convolutions_follow_one_another() {
+    let mut draw = Draw::seeded(12);
+    let x = draw.tensor([2, 3, 12, 9]);
+    let (w, b) = (draw.tensor([4, 3, 3, 3]), draw.tensor([4]));
+    let (v, c) = (draw.tensor([5, 4, 3, 3]), draw.tensor([5]));
+    compare!(
+        13,
+        |x, w, b, v, c| conv3x3_relu_pool(conv3x3_relu_pool(x, w, b), v, c).flatten::<2>(1, 3),
+        plain::conv3x3_relu_pool(plain::conv3x3_relu_pool(x, w, b), v, c).flatten::<2>(1, 3)
+    );
+}
+
+#[test]
 fn norms_are_as_composed() {
     for [rows, width] in [[1, 2], [3, 7], [300, 96], [65, 257]] {
         let mut draw = Draw::seeded(width as u64);

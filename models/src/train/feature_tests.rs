@@ -252,9 +252,14 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
             let mut until = Until::new(steps);
             let error = training.run(&mut until).unwrap_err();
             assert!(matches!(error, ModelError::Interrupted { step } if step == steps));
-            let bytes = until.snapshot.unwrap().to_bytes();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("training.snapshot");
+            assert_eq!(Snapshot::load(&path, model).unwrap(), None);
+            until.snapshot.unwrap().save(&path).unwrap();
+            let snapshot = Snapshot::load(&path, model).unwrap().unwrap();
+            assert!(snapshot.belongs_to(&training) && snapshot.step() == steps);
             let resumed = Training {
-                resume: Some(Snapshot::from_bytes(&bytes, model).unwrap()),
+                resume: Some(snapshot),
                 ..training.clone()
             };
             let trained = resumed.run(&mut Until::new(u32::MAX)).unwrap();

@@ -6,11 +6,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 
+use super::scaling::LossScale;
 use crate::batch::Batch;
 use crate::data::Dataset;
+use crate::device::Precision;
 use crate::error::ModelError;
 use crate::flatten::{Path, Shift};
 use crate::network::Network;
+use crate::ops::autocast;
 
 /// Computes the gradients of batches, so many examples at a time.
 pub(super) struct Accumulator<'a> {
@@ -20,6 +23,10 @@ pub(super) struct Accumulator<'a> {
     pub(super) log_prior: Option<Tensor<2>>,
     /// Examples at a time, 1 or more; halved whenever the device has not memory enough.
     pub(super) micro_batch: usize,
+    /// Of matrix products.
+    pub(super) precision: Precision,
+    /// Of the loss, before its gradients are computed.
+    pub(super) scale: LossScale,
 }
 
 impl Accumulator<'_> {
@@ -32,12 +39,17 @@ impl Accumulator<'_> {
         network: &Network,
         batch: &[usize],
     ) -> Result<(f32, GradientsParams), ModelError> {
+        let _products = autocast::enter(self.precision);
         loop {
             // Nothing is changed by a computation that fails, so that it may be tried again.
             let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(network, batch)));
             let reason = match attempt {
                 Ok(Err(ModelError::Compute(reason))) if wants_memory(&reason) => reason,
-                Ok(result) => return result,
+                Ok(Ok((loss, grads))) => match self.unscale(network, loss, grads)? {
+                    Some(done) => return Ok(done),
+                    None => continue,
+                },
+                Ok(Err(error)) => return Err(error),
                 Err(panic) => match panic_text(&*panic) {
                     Some(reason) if wants_memory(reason) => reason.to_owned(),
                     _ => resume_unwind(panic),
@@ -55,6 +67,25 @@ impl Accumulator<'_> {
         }
     }
 
+    /// The gradients without the loss's scale; nothing if they overflowed with it, but may not with
+    /// a smaller one.
+    fn unscale(
+        &mut self,
+        network: &Network,
+        loss: f32,
+        grads: GradientsParams,
+    ) -> Result<Option<(f32, GradientsParams)>, ModelError> {
+        if !self.scale.moves() {
+            return Ok(Some((loss, grads)));
+        }
+        let grads = scaled(network, grads, 1.0 / self.scale.factor());
+        if loss.is_finite() && !norm(network, &grads)?.is_finite() && self.scale.overflowed() {
+            return Ok(None);
+        }
+        self.scale.stepped();
+        Ok(Some((loss, grads)))
+    }
+
     fn attempt(
         &self,
         network: &Network,
@@ -67,7 +98,8 @@ impl Accumulator<'_> {
         let units: f64 = parts.iter().map(Batch::units).sum();
         let one = |part: &Batch| {
             let loss = network.loss(part, self.log_prior.as_ref()) / units;
-            let grads = GradientsParams::from_grads(loss.backward(), network);
+            let grads =
+                GradientsParams::from_grads(scaled_loss(&loss, self.scale).backward(), network);
             let loss = loss.try_into_scalar::<f32>();
             let loss = loss.map_err(|error| ModelError::Compute(error.to_string()))?;
             Ok::<_, ModelError>((loss, grads))
@@ -166,27 +198,44 @@ pub(super) fn clip(
     grads: GradientsParams,
     norm_max: f64,
 ) -> Result<(f64, GradientsParams), ModelError> {
+    let norm = norm(network, &grads)?;
+    if norm <= norm_max {
+        return Ok((norm, grads));
+    }
+    Ok((norm, scaled(network, grads, norm_max / norm)))
+}
+
+/// The norm over all tensors together.
+fn norm(network: &Network, grads: &GradientsParams) -> Result<f64, ModelError> {
     let mut squares = Squares {
-        grads: &grads,
+        grads,
         sums: Vec::new(),
     };
     network.visit(&mut squares);
     if squares.sums.is_empty() {
-        return Ok((0.0, grads));
+        return Ok(0.0);
     }
     let sums = Tensor::cat(squares.sums, 0).try_into_vec_as::<f32>();
     let sums = sums.map_err(|error| ModelError::Compute(error.to_string()))?;
-    let norm = sums.iter().map(|&sum| f64::from(sum)).sum::<f64>().sqrt();
-    if norm <= norm_max {
-        return Ok((norm, grads));
-    }
+    Ok(sums.iter().map(|&sum| f64::from(sum)).sum::<f64>().sqrt())
+}
+
+fn scaled(network: &Network, grads: GradientsParams, factor: f64) -> GradientsParams {
     let mut scaled = Scaled {
         old: grads,
         new: GradientsParams::new(),
-        factor: norm_max / norm,
+        factor,
     };
     network.visit(&mut scaled);
-    Ok((norm, scaled.new))
+    scaled.new
+}
+
+fn scaled_loss(loss: &Tensor<1>, scale: LossScale) -> Tensor<1> {
+    if scale.moves() {
+        loss.clone() * scale.factor()
+    } else {
+        loss.clone()
+    }
 }
 
 struct Squares<'a> {

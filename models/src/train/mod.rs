@@ -2,6 +2,7 @@
 
 mod config;
 mod gradients;
+mod scaling;
 mod session;
 mod snapshot;
 
@@ -190,5 +191,7 @@ impl<'a> Training<'a> {
 
 #[cfg(test)]
 mod feature_tests;
+#[cfg(test)]
+mod precision_tests;
 #[cfg(test)]
 mod tests;

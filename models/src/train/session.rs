@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::gradients::{Accumulator, clip, pull};
+use super::scaling::LossScale;
 use super::snapshot::{Header, Snapshot, subject};
 use super::{Observer, StepReport, TrainConfig, Trained, Training};
 use crate::batch::floats;
@@ -82,7 +83,7 @@ impl<'a> Session<'a> {
             shift: correction.map(|shift| Shift::new(shift, config.client_lr, &device)),
             proximal: (config.proximal > 0.0).then(|| Shift::new(base, 1.0, &plain)),
             stopping,
-            subject: subject(model, config, base, data.len()),
+            subject: subject(training),
             step: 0,
             mean: Mean::default(),
             accumulator: Accumulator {
@@ -90,6 +91,8 @@ impl<'a> Session<'a> {
                 device,
                 log_prior: log_prior.flatten(),
                 micro_batch: config.micro_batch_size.unwrap_or(config.batch_size),
+                precision: training.device.precision(),
+                scale: LossScale::new(training.device.precision()),
             },
         };
         if let Some(snapshot) = &training.resume {

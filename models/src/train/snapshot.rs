@@ -1,10 +1,14 @@
 //! A training under way as bytes, to go on from after an interruption.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainConfig;
+use super::Training;
+use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::optimizer::StateTensor;
@@ -64,19 +68,19 @@ impl Header {
     }
 }
 
-/// What a snapshot belongs to: model, settings, base and data.
-pub(super) fn subject(
-    model: &Model,
-    config: &TrainConfig,
-    base: &Parameters,
-    examples: usize,
-) -> String {
+/// What a snapshot belongs to: model, settings, base, correction and data.
+pub(super) fn subject(training: &Training<'_>) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(format!("{:?}\n{config:?}\n{examples}\n", model.config()).as_bytes());
-    for spec in base.layout() {
+    let (model, config) = (training.model.config(), training.config);
+    let examples = [Some(training.data), training.held_out].map(|set| set.map(Dataset::len));
+    hasher.update(format!("{model:?}\n{config:?}\n{examples:?}\n").as_bytes());
+    for spec in training.base.layout() {
         hasher.update(format!("{spec:?}\n").as_bytes());
     }
-    hasher.update(bytemuck::cast_slice(base.values()));
+    hasher.update(bytemuck::cast_slice(training.base.values()));
+    if let Some(correction) = training.correction {
+        hasher.update(bytemuck::cast_slice(correction.parameters().values()));
+    }
     hasher.finalize().to_hex().to_string()
 }
 
@@ -84,6 +88,44 @@ impl Snapshot {
     /// Steps done.
     pub fn step(&self) -> u32 {
         self.header.step
+    }
+
+    /// Whether it is of this training, so that the training can go on from it.
+    pub fn belongs_to(&self, training: &Training<'_>) -> bool {
+        self.header.subject == subject(training)
+    }
+
+    /// Writes it to a file so that a crash leaves either the old one or the new one.
+    ///
+    /// # Errors
+    /// [`ModelError::File`].
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let beside = path.with_extension("part");
+        let write = || {
+            let mut file = File::create(&beside)?;
+            file.write_all(&self.to_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&beside, path)
+        };
+        write().map_err(|source| ModelError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Reads a file that [`save`](Self::save) wrote; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ModelError::File`]; those of [`from_bytes`](Self::from_bytes).
+    pub fn load(path: &Path, model: &Model) -> Result<Option<Self>, ModelError> {
+        match std::fs::read(path) {
+            Ok(bytes) => Self::from_bytes(&bytes, model).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ModelError::File {
+                path: path.to_owned(),
+                source,
+            }),
+        }
     }
 
     /// As bytes: the length of a header, the header in JSON, and a safetensors file.

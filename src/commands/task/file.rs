@@ -44,6 +44,39 @@ impl TaskFile {
         })
     }
 
+    /// The same file with one field more, or another value in its place. What is no TOML is text:
+    /// `training.schedule=cosine`.
+    ///
+    /// # Errors
+    /// A field that is none, or a file that does not parse.
+    pub(crate) fn with(mut self, field: &str, value: &str) -> anyhow::Result<Self> {
+        let mut root: toml::Table = self
+            .text
+            .parse()
+            .map_err(|error| anyhow!("{}: {error}", self.path.display()))?;
+        let value = format!("value = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+        let mut table = &mut root;
+        let mut path = field.split('.').peekable();
+        while let Some(key) = path.next() {
+            if path.peek().is_none() {
+                table.insert(key.to_owned(), value);
+                break;
+            }
+            let inner = table
+                .entry(key)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            table = inner
+                .as_table_mut()
+                .with_context(|| format!("{field}: {key} is no table of the task file"))?;
+        }
+        self.text = toml::to_string(&root)?;
+        Ok(self)
+    }
+
     /// Checks all that can be checked before the token is known.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.spec(&Unit::coin(ANY)).map(drop)

@@ -16,7 +16,7 @@ use convoke_protocol::ids::{Address, Amount, BlobHash, TaskId};
 use convoke_protocol::task::{SplitKind, TaskSpec};
 use serde_json::json;
 
-use self::file::TaskFile;
+pub(crate) use self::file::TaskFile;
 use crate::address;
 use crate::failure::{HintExt as _, usage};
 use crate::money::{self, Decimal, Unit};
