@@ -68,7 +68,9 @@ impl Card {
         if !self.description.is_empty() {
             let _ = writeln!(card, "{}\n", line(&self.description));
         }
-        card.push_str("Trained by a federation with Convoke: the data stayed with who has them.\n\n");
+        card.push_str(
+            "Trained by a federation with Convoke: the data stayed with who has them.\n\n",
+        );
         card.push_str("| | |\n|---|---|\n");
         let _ = writeln!(card, "| model | {} |", model.config().kind());
         let values: usize = model.layout().iter().map(crate::TensorSpec::len).sum();
@@ -117,5 +119,6 @@ const HEAD: &str = "The text's vector is the mean of the positions that are no p
 `classifier.safetensors` has the head: logits are `vector @ weight.T + bias`.
 ";
 
-const OWN: &str = "`model.safetensors` is a checkpoint of Convoke: `convoke evaluate model.safetensors`.
+const OWN: &str =
+    "`model.safetensors` is a checkpoint of Convoke: `convoke evaluate model.safetensors`.
 ";

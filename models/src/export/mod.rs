@@ -218,7 +218,10 @@ fn config_of(model: &Model) -> Value {
             json!({ "convoke_model": spec.kind, "settings": spec.config })
         }
     };
-    if let Some(config) = config.as_object_mut().filter(|_| model.tokenizer().is_some()) {
+    if let Some(config) = config
+        .as_object_mut()
+        .filter(|_| model.tokenizer().is_some())
+    {
         config.remove("quantization_config");
         config.remove("dtype");
         config.insert("torch_dtype".into(), json!("float32"));

@@ -10,6 +10,8 @@ use super::*;
 use crate::adapter::{AdapterConfig, FrozenPrecision};
 use crate::arch::transformer::TransformerConfig;
 use crate::base::Base;
+use crate::flatten::flatten;
+use crate::layers::Builder;
 use crate::network::Network;
 
 fn root() -> &'static Path {
@@ -90,7 +92,10 @@ fn models() -> Vec<(&'static str, Model)> {
         ("qwen2", of_base("qwen2", &["k_proj"], dense)),
         ("gpt2", of_base("gpt2", &["c_attn", "c_fc"], dense)),
         ("bert", of_base("bert", &["query", "output.dense"], dense)),
-        ("scratch", Model::new(ModelConfig::Transformer(scratch)).unwrap()),
+        (
+            "scratch",
+            Model::new(ModelConfig::Transformer(scratch)).unwrap(),
+        ),
     ]
 }
 
@@ -126,7 +131,11 @@ fn what_is_exported_whole_is_read_again_and_computes_the_same() {
             let parameters = again.initial(1).unwrap();
             (again, parameters)
         } else {
-            (Model::new(config).unwrap(), moved(&model))
+            let builder = Builder::new(&Device::flex()).with_base(Some(&base));
+            let network = Network::new(&config, &builder).unwrap();
+            let again = Model::new(config).unwrap();
+            let parameters = flatten(&network, again.layout()).unwrap();
+            (again, parameters)
         };
         let got = outputs(&again, &parameters);
         for (output, (_, expected)) in &expected {

@@ -18,6 +18,7 @@ use serde_json::json;
 use self::folder::{Folder, Progress};
 use self::watch::{Metrics, Watch};
 use crate::commands::evaluate::{as_json, as_text, checkpoint};
+use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
@@ -79,7 +80,7 @@ pub(crate) struct TrainArgs {
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
     let spec = spec(args)?;
-    let model = Model::of_task(&spec)?;
+    let model = model::open(&spec, format)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
     let held_out = held_out(args, &model)?;
     let device = args.device.open()?;
@@ -215,7 +216,7 @@ impl Bench<'_> {
         }
         let parameters = match &self.args.from {
             Some(path) => checkpoint(path, self.model)?,
-            None => self.model.initial(self.spec.seed),
+            None => self.model.initial(self.spec.seed)?,
         };
         Ok((Progress::default(), parameters))
     }
