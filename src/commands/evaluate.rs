@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use convoke_models::base::Cache;
 use convoke_models::{
     Dataset, Evaluation, Evaluator, Images, Model, ModelConfig, ModelKind, Parameters, Part,
 };
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     let (model, data, seed) = match &args.task {
         Some(task) => {
             let spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
-            let model = Model::of_task(&spec)?;
+            let model = Model::open(&spec, &Cache::of_user(), &mut |_, _| ())?;
             let data = Dataset::open(&args.data, part, &model)?;
             (model, data, spec.seed)
         }
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let parameters = match &args.checkpoint {
         Some(path) => checkpoint(path, &model)?,
-        None => model.initial(seed),
+        None => model.initial(seed)?,
     };
     let evaluator = Evaluator::new(&model, &args.device.open()?, &data)?;
     let result = evaluator.evaluate(&parameters)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use convoke_models::base::Cache;
 use convoke_models::{
     ComputeDevice, Dataset, EarlyStop, Evaluation, Evaluator, Model, ModelError, Parameters, Part,
     Snapshot, TrainConfig, Trained, Training,
@@ -79,7 +80,7 @@ pub(crate) struct TrainArgs {
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
     let spec = spec(args)?;
-    let model = Model::of_task(&spec)?;
+    let model = Model::open(&spec, &Cache::of_user(), &mut |_, _| ())?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
     let held_out = held_out(args, &model)?;
     let device = args.device.open()?;
@@ -215,7 +216,7 @@ impl Bench<'_> {
         }
         let parameters = match &self.args.from {
             Some(path) => checkpoint(path, self.model)?,
-            None => self.model.initial(self.spec.seed),
+            None => self.model.initial(self.spec.seed)?,
         };
         Ok((Progress::default(), parameters))
     }
