@@ -31,10 +31,12 @@ mod flatten;
 pub mod layers;
 mod model;
 mod network;
+#[allow(dead_code)]
 mod ops;
 mod optimizer;
 mod parameters;
 mod registry;
+pub mod speed;
 mod tokenizer;
 mod train;
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use convoke_models::base::Cache;
 use convoke_models::{
     Dataset, Evaluation, Evaluator, Images, Model, ModelConfig, ModelKind, Parameters, Part,
 };
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};
+use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 
@@ -68,8 +68,8 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let (model, data, seed) = match &args.task {
         Some(task) => {
-            let spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
-            let model = Model::open(&spec, &Cache::of_user(), &mut |_, _| ())?;
+            let mut spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
+            let model = model::open(&mut spec, format)?;
             let data = Dataset::open(&args.data, part, &model)?;
             (model, data, spec.seed)
         }

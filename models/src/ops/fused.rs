@@ -16,9 +16,12 @@ use super::autocast;
 use crate::device::Precision;
 
 /// An operation on f32 tensors of the CPU with a backward pass of its own.
-pub(super) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
+pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
     /// What the backward pass needs.
     type Saved: Clone + Debug + Send + 'static;
+
+    /// Whether gradients are to come with their values one after the other.
+    const CONTIGUOUS: bool = true;
 
     /// The output; and what is to be saved, which may be less if there will be no backward pass.
     fn forward(&self, inputs: [FlexTensor; N], tracked: [bool; N]) -> (FlexTensor, Self::Saved);
@@ -33,14 +36,14 @@ pub(super) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
 }
 
 /// A tensor on its way into a fused operation.
-pub(super) enum Input {
+pub(crate) enum Input {
     Plain(FlexTensor),
     Tracked(FloatTensor<Autodiff<Flex>>),
 }
 
 impl Input {
     /// The tensor, which must be [`supported`].
-    pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+    pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
         match tensor.clone().try_into_primitive::<Autodiff<Flex>>() {
             Ok(tensor) => Self::Tracked(tensor),
             Err(_) => Self::Plain(
@@ -53,7 +56,7 @@ impl Input {
 }
 
 /// Whether fused operations take the tensor: one of f32 on the CPU, with products in f32.
-pub(super) fn supported<const D: usize>(tensor: &Tensor<D>) -> bool {
+pub(crate) fn supported<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32
         && autocast::current() == Precision::F32
         && (tensor
@@ -64,7 +67,7 @@ pub(super) fn supported<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Runs the operation on inputs of the CPU.
-pub(super) fn apply<F: Fused<N>, const N: usize, const D: usize>(
+pub(crate) fn apply<F: Fused<N>, const N: usize, const D: usize>(
     operation: F,
     inputs: [Input; N],
 ) -> Tensor<D> {
@@ -117,7 +120,10 @@ impl<F: Fused<N>, const N: usize> Backward<Flex, N> for Step<F> {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let mut gradient = gradients.consume::<Flex>(&ops.node);
+        if F::CONTIGUOUS {
+            gradient = contiguous(gradient);
+        }
         let (operation, saved) = ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let results = operation.backward(saved, gradient, wanted);
@@ -130,7 +136,7 @@ impl<F: Fused<N>, const N: usize> Backward<Flex, N> for Step<F> {
 }
 
 /// The tensor with its values one after the other.
-pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() {
         tensor
     } else {
@@ -142,14 +148,14 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 ///
 /// # Panics
 /// If it is not contiguous, or not of f32.
-pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor
         .as_slice::<f32>()
         .expect("fused operations take contiguous tensors of f32")
 }
 
 /// The values of a contiguous tensor, to be overwritten: no copy if nobody else holds them.
-pub(super) fn into_values(tensor: FlexTensor) -> Vec<f32> {
+pub(crate) fn into_values(tensor: FlexTensor) -> Vec<f32> {
     tensor
         .into_data()
         .try_into_vec()
@@ -157,7 +163,7 @@ pub(super) fn into_values(tensor: FlexTensor) -> Vec<f32> {
 }
 
 /// A tensor of these values.
-pub(super) fn tensor(values: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> FlexTensor {
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.into()))
 }
 
@@ -165,6 +171,6 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<burn::tensor::Shape>) ->
 ///
 /// # Panics
 /// If it has another number of dimensions.
-pub(super) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
     tensor.shape().dims()
 }

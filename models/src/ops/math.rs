@@ -2,7 +2,7 @@
 
 /// e^x, within 2 units in the last place from -87 to 88; beyond, what it is there. NaN stays NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Not `clamp` or `max`, which would turn NaN into a bound on some machines.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
@@ -30,7 +30,7 @@ const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// The cumulative distribution and the density of the standard normal distribution, within 2e-7.
 /// The former by formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions.
 #[inline(always)]
-pub(super) fn normal(x: f32) -> (f32, f32) {
+pub(crate) fn normal(x: f32) -> (f32, f32) {
     let e = exp(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
     let p = 1.061_405_4 * t - 1.453_152;
@@ -45,19 +45,19 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
 
 /// 1 / (1 + e^-x).
 #[inline(always)]
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// The hyperbolic tangent, within 3e-7.
 #[inline(always)]
-pub(super) fn tanh(x: f32) -> f32 {
+pub(crate) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
 /// The largest value, or negative infinity. NaN is passed over.
 #[inline(always)]
-pub(super) fn max(values: &[f32]) -> f32 {
+pub(crate) fn max(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -72,7 +72,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
 
 /// Σ f(i) for i below `len`, in an order of its own that depends on the length alone.
 #[inline(always)]
-pub(super) fn sum(len: usize, mut f: impl FnMut(usize) -> f32) -> f32 {
+pub(crate) fn sum(len: usize, mut f: impl FnMut(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let whole = len - len % LANES;
     for i in (0..whole).step_by(LANES) {

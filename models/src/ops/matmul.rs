@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 /// A matrix that is read: any strides.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     values: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
     row_stride: usize,
     col_stride: usize,
 }
@@ -18,7 +18,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If the number of values is another.
-    pub(super) fn new(values: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(values: &'a [f32], rows: usize, cols: usize) -> Self {
         assert_eq!(values.len(), rows * cols, "values of a matrix");
         Self {
             values,
@@ -33,7 +33,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If there are too few values.
-    pub(super) fn strided(values: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub(crate) fn strided(values: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         let matrix = Self {
             values,
             rows,
@@ -46,7 +46,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Its transpose, without moving a value.
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.cols,
             cols: self.rows,
@@ -56,8 +56,17 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// One of its rows.
+    ///
+    /// # Panics
+    /// If the values of a row are not one after the other.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert_eq!(self.col_stride, 1, "rows in one piece");
+        &self.values[row * self.row_stride..][..self.cols]
+    }
+
     /// Some of its rows.
-    pub(super) fn some_rows(self, first: usize, rows: usize) -> Self {
+    pub(crate) fn some_rows(self, first: usize, rows: usize) -> Self {
         assert!(first + rows <= self.rows, "rows of a matrix");
         Self {
             values: &self.values[(first * self.row_stride).min(self.values.len())..],
@@ -81,7 +90,7 @@ impl<'a> Matrix<'a> {
 /// # Panics
 /// If the sizes do not fit.
 #[allow(unsafe_code)]
-pub(super) fn multiply_into(
+pub(crate) fn multiply_into(
     target: &mut [f32],
     stride: usize,
     a: Matrix<'_>,
@@ -125,20 +134,29 @@ pub(super) fn multiply_into(
 }
 
 /// `a b`, row after row, on all threads.
-pub(super) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let mut target = vec![0.0; a.rows * b.cols];
+    multiply_to(&mut target, a, b);
+    target
+}
+
+/// `target = a b`, row after row, on all threads.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub(crate) fn multiply_to(target: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    assert_eq!(target.len(), a.rows * b.cols, "size of a product");
     let work = 2 * a.cols * b.cols;
-    by_rows(a.rows, work, [&mut target], |first, rows, [part]| {
+    by_rows(a.rows, work, [target], |first, rows, [part]| {
         multiply_into(part, b.cols, a.some_rows(first, rows), b, 1.0, false);
     });
-    target
 }
 
 /// Lets each thread work on its share of the rows of some matrices, each stored row after row:
 /// `run` gets the first row, the number of rows and those rows of each. `work` is about the number
 /// of operations for a row: little work is not shared. The shares depend on the number of threads
 /// alone, and the results are in their order.
-pub(super) fn by_rows<const N: usize, R: Send>(
+pub(crate) fn by_rows<const N: usize, R: Send>(
     rows: usize,
     work: usize,
     mut targets: [&mut [f32]; N],

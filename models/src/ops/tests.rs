@@ -123,6 +123,40 @@ fn frozen_weights_get_no_gradient() {
 }
 
 #[test]
+fn convolution_is_as_composed() {
+    for [batch, inputs, outputs, height, width] in [
+        [1, 1, 1, 2, 2],
+        [2, 1, 16, 28, 28],
+        [3, 16, 32, 14, 14],
+        [2, 5, 19, 7, 9],
+        [2, 20, 8, 5, 6],
+    ] {
+        let mut draw = Draw::seeded(width as u64);
+        let x = draw.tensor([batch, inputs, height, width]);
+        let w = draw.tensor([outputs, inputs, 3, 3]);
+        let b = draw.tensor([outputs]);
+        compare!(
+            11,
+            |x, w, b| conv3x3_relu_pool(x, w, b),
+            plain::conv3x3_relu_pool(x, w, b)
+        );
+    }
+}
+
+#[test]
+fn convolutions_follow_one_another() {
+    let mut draw = Draw::seeded(12);
+    let x = draw.tensor([2, 3, 12, 9]);
+    let (w, b) = (draw.tensor([4, 3, 3, 3]), draw.tensor([4]));
+    let (v, c) = (draw.tensor([5, 4, 3, 3]), draw.tensor([5]));
+    compare!(
+        13,
+        |x, w, b, v, c| conv3x3_relu_pool(conv3x3_relu_pool(x, w, b), v, c).flatten::<2>(1, 3),
+        plain::conv3x3_relu_pool(plain::conv3x3_relu_pool(x, w, b), v, c).flatten::<2>(1, 3)
+    );
+}
+
+#[test]
 fn norms_are_as_composed() {
     for [rows, width] in [[1, 2], [3, 7], [300, 96], [65, 257]] {
         let mut draw = Draw::seeded(width as u64);
@@ -139,6 +173,69 @@ fn norms_are_as_composed() {
             plain::rms_norm(x, gamma, 1e-5)
         );
     }
+}
+
+#[test]
+fn attention_is_as_composed() {
+    for [batch, time, heads, heads_kv, d] in [
+        [1, 1, 1, 1, 2],
+        [2, 7, 4, 2, 6],
+        [2, 64, 2, 2, 8],
+        [3, 131, 6, 3, 4],
+    ] {
+        let mut draw = Draw::seeded(time as u64);
+        let q = draw.tensor([batch, time, heads * d]);
+        let [k, v] = [(); 2].map(|()| draw.tensor([batch, time, heads_kv * d]));
+        let lengths: Vec<usize> = (0..batch).map(|i| 1 + i * (time - 1) / 2).collect();
+        for mask in [Mask::None, Mask::Causal, Mask::Lengths(&lengths)] {
+            compare!(
+                14,
+                |q, k, v| attention(q, k, v, heads, heads_kv, mask),
+                plain::attention(q, k, v, heads, heads_kv, mask)
+            );
+            let all: Tensor<3> = draw.tensor([batch, time, (heads + 2 * heads_kv) * d]);
+            let part = |all: &Tensor<3>, first: usize, heads: usize| {
+                all.clone().narrow(2, first * d, heads * d)
+            };
+            compare!(
+                15,
+                |all| attention_of(all, heads, heads_kv, mask),
+                plain::attention(
+                    part(&all, 0, heads),
+                    part(&all, heads, heads_kv),
+                    part(&all, heads + heads_kv, heads_kv),
+                    heads,
+                    heads_kv,
+                    mask
+                )
+            );
+            compare!(
+                16,
+                |all, k| attention(part(&all, 0, heads), k.clone(), k, heads, heads_kv, mask),
+                plain::attention(part(&all, 0, heads), k.clone(), k, heads, heads_kv, mask)
+            );
+        }
+    }
+}
+
+#[test]
+fn rotary_positions_are_as_composed() {
+    for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
+        let mut draw = Draw::seeded(17);
+        let x = draw.tensor([2, 37, 3 * 10]);
+        compare!(
+            18,
+            |x| rope(x, 3, 1e4, style),
+            plain::rope(x, 3, 1e4, style)
+        );
+    }
+}
+
+#[test]
+fn gates_are_as_composed() {
+    let mut draw = Draw::seeded(19);
+    let [gate, up] = [(); 2].map(|()| draw.tensor([33, 21]));
+    compare!(20, |gate, up| swiglu(gate, up), plain::swiglu(gate, up));
 }
 
 #[test]

@@ -1,13 +1,19 @@
-//! Client optimizers: from gradients to the next parameters, with a state that can be kept.
+//! Client optimizers: from gradients to the next parameters, with a state that can be kept. On the
+//! CPU each parameter is updated where it lies, in one pass over it, its gradient and its state;
+//! elsewhere by the device's own operations.
+
+mod kernel;
 
 use std::collections::BTreeMap;
 
+use burn::backend::Flex;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::ModelError;
 use crate::flatten::Path;
+use crate::ops::fused::{contiguous, into_values, supported, tensor, values};
 use crate::train::ClientOptimizer;
 
 /// An optimizer under way. Its state is, for each parameter that has had a gradient, the velocity
@@ -95,6 +101,34 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The parameter `name` a step further, where it lies if nobody else holds its values.
+    fn on_cpu<const D: usize>(
+        &mut self,
+        name: String,
+        parameter: Tensor<D>,
+        grad: Tensor<D>,
+        client_lr: f64,
+    ) -> Tensor<D> {
+        let update = kernel::Update::new(self.rule, client_lr, self.steps);
+        let shape = parameter.dims();
+        let mut parameter = into_values(flex(parameter));
+        let grad = flex(grad);
+        let mut state: Vec<Vec<f32>> = match self.state.remove(&name) {
+            Some(state) => state.into_iter().map(flex).map(into_values).collect(),
+            None => vec![vec![0.0; parameter.len()]; update.state_tensors()],
+        };
+        update.run(&mut parameter, values(&grad), &mut state);
+        if !state.is_empty() {
+            let kept = |values: Vec<f32>| {
+                let shape = [values.len()];
+                Tensor::from_primitive::<Flex>(tensor(values, shape))
+            };
+            self.state
+                .insert(name, state.into_iter().map(kept).collect());
+        }
+        Tensor::from_primitive::<Flex>(tensor(parameter, shape))
+    }
+
     /// What is subtracted from the parameter `name`, over the client learning rate, and what the
     /// parameter is multiplied by before.
     fn direction(
@@ -154,6 +188,15 @@ const BETA_2: f32 = 0.999;
 /// Added to the root of the mean square.
 const EPSILON: f32 = 1e-5;
 
+/// The tensor as the CPU has it.
+///
+/// # Panics
+/// If it is elsewhere.
+fn flex<const D: usize>(tensor: Tensor<D>) -> burn_flex::FlexTensor {
+    let tensor = tensor.try_into_primitive::<Flex>();
+    contiguous(tensor.expect("the parameter is on the CPU"))
+}
+
 struct Step<'a> {
     path: Path,
     optimizer: &'a mut Optimizer,
@@ -174,16 +217,23 @@ impl ModuleMapper for Step<'_> {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return param;
         };
-        let value = param.val().inner();
+        let name = self.path.name();
+        // Consumed, so that nobody else holds the values.
+        let (id, value, mapper) = param.consume();
+        let value = value.inner();
+        if supported(&value) && supported(&grad) {
+            let value = self.optimizer.on_cpu(name, value, grad, self.client_lr);
+            let value = Tensor::from_inner(value).require_grad();
+            return Param::from_mapped_value(id, value, mapper);
+        }
         let shape = value.shape();
         let size = [shape.num_elements()];
         let (value, grad) = (value.reshape(size), grad.reshape(size));
-        let name = self.path.name();
         let (direction, kept) = self.optimizer.direction(name, &value, grad, self.client_lr);
         let value = if kept == 1.0 { value } else { value * kept };
         let value = (value - direction * self.client_lr).reshape(shape);
         // A leaf again: the gradient of the next step ends here.
-        Param::initialized(param.id, Tensor::from_inner(value)).set_require_grad(true)
+        Param::from_mapped_value(id, Tensor::from_inner(value).require_grad(), mapper)
     }
 }
 
@@ -246,6 +296,49 @@ mod tests {
                     assert!((f64::from(after) - expected).abs() < 2e-6, "{rule} {step}");
                 }
             }
+        }
+    }
+
+    /// The composed step is that of GPUs; here it runs on the CPU.
+    #[test]
+    fn the_step_in_place_is_the_composed_one() {
+        let tensor = |shift: f32| {
+            let values = (0..33)
+                .map(|i| (i as f32 + shift).sin())
+                .collect::<Vec<_>>();
+            Tensor::<1>::from_data(TensorData::new(values, [33]), &Device::flex())
+        };
+        for rule in rules() {
+            let (mut fused, mut composed) = (Optimizer::new(rule), Optimizer::new(rule));
+            let (mut a, mut b) = (tensor(0.0), tensor(0.0));
+            for step in 1..4 {
+                (fused.steps, composed.steps) = (step, step);
+                let grad = tensor(step as f32);
+                a = fused.on_cpu("w".into(), a, grad.clone(), 0.1);
+                let (direction, kept) = composed.direction("w".into(), &b, grad, 0.1);
+                b = b * kept - direction * 0.1;
+                let [a, b] = [&a, &b].map(|x| x.clone().try_into_vec_as::<f32>().unwrap());
+                for (a, b) in a.iter().zip(&b) {
+                    assert!((a - b).abs() < 1e-6, "{rule} {step}: {a} {b}");
+                }
+            }
+            assert_eq!(fused.state.len(), composed.state.len());
+        }
+    }
+
+    #[test]
+    fn parameters_are_updated_where_they_lie() {
+        let device = Device::flex().autodiff();
+        let place = |layer: &burn::nn::Linear| {
+            let weight = flex(layer.weight.val().inner());
+            weight.bytes().as_ptr() as usize
+        };
+        for rule in rules() {
+            let layer = LinearConfig::new(3, 2).init(&device);
+            let grads = grads(&layer, &device);
+            let before = place(&layer);
+            let layer = Optimizer::new(rule).step(layer, grads, 0.1);
+            assert_eq!(place(&layer), before);
         }
     }
 

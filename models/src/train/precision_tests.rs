@@ -10,7 +10,7 @@ fn trained(kind: ModelKind, precision: Precision, shrink: f32) -> Trained {
     let device = DeviceChoice::Cpu.open().unwrap();
     let device = device.with_precision(Some(precision)).unwrap();
     let model = model(kind);
-    let mut base = model.initial(1);
+    let mut base = model.initial(1).unwrap();
     base.values_mut()
         .iter_mut()
         .for_each(|value| *value *= shrink);

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use convoke_models::base::Cache;
 use convoke_models::{
     ComputeDevice, Dataset, EarlyStop, Evaluation, Evaluator, Model, ModelError, Parameters, Part,
     Snapshot, TrainConfig, Trained, Training,
@@ -22,6 +21,7 @@ use crate::commands::evaluate::{as_json, as_text, checkpoint};
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
+use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 use crate::progress;
@@ -79,8 +79,8 @@ pub(crate) struct TrainArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
-    let spec = spec(args)?;
-    let model = Model::open(&spec, &Cache::of_user(), &mut |_, _| ())?;
+    let mut spec = spec(args)?;
+    let model = model::open(&mut spec, format)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
     let held_out = held_out(args, &model)?;
     let device = args.device.open()?;
