@@ -159,7 +159,6 @@ impl Plan {
                 vesting_bps: 2_000,
                 proof: ProofMode::OnSubmission,
                 dispute_window_s: 0,
-                round_timeout_s: 3_600,
                 ..own.reward
             },
             stake: STAKES,
@@ -212,7 +211,10 @@ impl Plan {
                 open_timeout_s: 120,
                 attempts_max: 3,
             },
-            reward: RewardSpec::default(),
+            reward: RewardSpec {
+                round_timeout_s: 3_600,
+                ..RewardSpec::default()
+            },
             stake: StakeSpec::default(),
         })
     }

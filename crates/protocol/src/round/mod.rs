@@ -47,7 +47,7 @@ use crate::ids::{Address, Amount, BlobHash, Digest, Millis, RoundId, TaskId};
 use crate::message::{HISTORY_MAX, Notice, PhaseName, RoundReport};
 use crate::payout::PayoutDomain;
 use crate::record::{Dossier, RecordedUpdate};
-use crate::task::TaskSpec;
+use crate::task::{TaskSpec, as_toml};
 
 /// Reports that are kept take at most so many bytes together, so that a welcome with all of
 /// them fits a message.
@@ -59,6 +59,7 @@ pub struct Setup {
     /// The task's number.
     pub task: TaskId,
     /// The task file.
+    #[serde(serialize_with = "as_toml")]
     pub spec: TaskSpec,
     /// The contract that pays, for signatures and payouts.
     pub domain: PayoutDomain,

@@ -12,7 +12,8 @@ mod defaults;
 mod model;
 mod modes;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::aggregation::{AggregationMode, AggregationSpec, ServerOptimizerKind};
 pub use self::compression::{CodecKind, CompressionSpec};
@@ -318,6 +319,15 @@ impl TaskSpec {
     }
 }
 
+/// Writes a task as its TOML text: its fields may be left out, and its `[model]` holds what the
+/// models crate alone knows, which a format without names cannot hold.
+///
+/// # Errors
+/// If the text is too long.
+pub(crate) fn as_toml<S: Serializer>(spec: &TaskSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&spec.to_toml().map_err(S::Error::custom)?)
+}
+
 /// The least number that is at least `bps` of `whole`.
 #[must_use]
 pub fn quorum(whole: u32, bps: u16) -> u32 {
@@ -402,6 +412,22 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_record_tells_tasks_apart_by_their_models_own_settings() {
+        #[derive(Serialize)]
+        struct Record {
+            #[serde(serialize_with = "as_toml")]
+            spec: TaskSpec,
+        }
+        let encoded = |model: &str| {
+            let spec = TaskSpec::parse(&format!("{SMALL}{model}")).unwrap();
+            crate::codec::encode(&Record { spec }).unwrap()
+        };
+        assert_eq!(encoded("heads = 4\n"), encoded("heads = 4\n"));
+        assert_ne!(encoded("heads = 4\n"), encoded("heads = 5\n"));
+        assert_ne!(encoded(""), encoded("[adapter]\nrank = 4\n"));
     }
 
     #[test]
