@@ -78,6 +78,7 @@ pub(crate) struct TrainArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
+    crate::memory::keep_freed();
     let spec = spec(args)?;
     let model = Model::of_task(&spec)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
