@@ -72,6 +72,7 @@ impl Shape {
                 width: 256,
                 layers: 4,
                 heads: 4,
+                ..TransformerConfig::default()
             }),
             Self::Llama => ModelConfig::Llama(LlamaConfig {
                 vocab_size: 49_152,
