@@ -9,6 +9,7 @@ use convoke_models::{
 };
 use serde_json::{Value, json};
 
+use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};
@@ -67,8 +68,8 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let (model, data, seed) = match &args.task {
         Some(task) => {
-            let spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
-            let model = Model::of_task(&spec)?;
+            let mut spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
+            let model = model::open(&mut spec, format)?;
             let data = Dataset::open(&args.data, part, &model)?;
             (model, data, spec.seed)
         }
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let parameters = match &args.checkpoint {
         Some(path) => checkpoint(path, &model)?,
-        None => model.initial(seed),
+        None => model.initial(seed)?,
     };
     let evaluator = Evaluator::new(&model, &args.device.open()?, &data)?;
     let result = evaluator.evaluate(&parameters)?;

@@ -48,6 +48,8 @@ pub(crate) struct Naming {
     pub(crate) to_hugging_face: fn(&str) -> String,
     /// What all names begin with in some bases and not in others.
     pub(crate) prefix: &'static str,
+    /// What all names begin with in the class that exports are loaded by.
+    pub(crate) class_prefix: &'static str,
     /// Whether dense weights are `[outputs, inputs]` in the base, as PyTorch's `Linear` has them.
     pub(crate) outputs_first: bool,
     /// Layers that get an adapter unless a task says otherwise.
@@ -84,6 +86,7 @@ impl<'a> Builder<'a> {
             naming: Naming {
                 to_hugging_face: str::to_owned,
                 prefix: "",
+                class_prefix: "",
                 outputs_first: true,
                 targets: &[],
             },

@@ -18,6 +18,7 @@ use serde_json::json;
 use self::folder::{Folder, Progress};
 use self::watch::{Metrics, Watch};
 use crate::commands::evaluate::{as_json, as_text, checkpoint};
+use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
@@ -79,8 +80,8 @@ pub(crate) struct TrainArgs {
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
     crate::memory::keep_freed();
-    let spec = spec(args)?;
-    let model = Model::of_task(&spec)?;
+    let mut spec = spec(args)?;
+    let model = model::open(&mut spec, format)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
     let held_out = held_out(args, &model)?;
     let device = args.device.open()?;
@@ -216,7 +217,7 @@ impl Bench<'_> {
         }
         let parameters = match &self.args.from {
             Some(path) => checkpoint(path, self.model)?,
-            None => self.model.initial(self.spec.seed),
+            None => self.model.initial(self.spec.seed)?,
         };
         Ok((Progress::default(), parameters))
     }
