@@ -11,13 +11,13 @@ use crate::adapter::AdapterConfig;
 use crate::arch::cnn::{CnnConfig, Downsample};
 use crate::arch::mlp::MlpConfig;
 use crate::batch::Batch;
-use crate::device::{ComputeDevice, Precision};
+use crate::device::ComputeDevice;
 use crate::error::ModelError;
 use crate::layers::Builder;
 use crate::model::Model;
 use crate::network::Network;
-use crate::ops::autocast;
 use crate::ops::matmul::{Matrix, multiply_to};
+use crate::ops::{autocast, on_pool};
 use crate::optimizer::Optimizer;
 use crate::registry::ModelConfig;
 use crate::train::ClientOptimizer;
@@ -85,6 +85,7 @@ pub fn measure_training(
         optimizer: Optimizer::new(config.optimizer),
         client_lr: config.client_lr,
         batches: batches(model, config, &device),
+        device,
         steps: 0,
     };
     run.steps(config.steps.div_ceil(10).max(2))?;
@@ -141,6 +142,7 @@ struct Run {
     optimizer: Optimizer,
     client_lr: f64,
     batches: Vec<Batch>,
+    device: Device,
     steps: usize,
 }
 
@@ -149,7 +151,7 @@ impl Run {
     fn steps(&mut self, steps: usize) -> Result<f32, ModelError> {
         let mut loss = 0.0;
         for _ in 0..steps {
-            loss = on_pool(|| self.step())?;
+            loss = on_pool(&self.device.clone(), || self.step())?;
         }
         Ok(loss)
     }
@@ -165,15 +167,6 @@ impl Run {
         value
             .try_into_scalar::<f32>()
             .map_err(|error| ModelError::Compute(error.to_string()))
-    }
-}
-
-/// Runs on a thread of the pool, so that work is shared without waking it each time; or here, if
-/// products are in another format than the pool's threads'.
-fn on_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
-    match autocast::current() {
-        Precision::F32 => rayon::scope(|_| run()),
-        _ => run(),
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn computing(device: &DeviceInfo) -> (Value, String) {
 
 /// Runs the command.
 pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()> {
+    crate::memory::keep_freed();
     let conduct = args
         .persona
         .as_deref()

@@ -8,7 +8,7 @@ use burn_flex::FlexTensor;
 use pulp::NullaryFnOnce;
 
 use super::Mask;
-use super::fused::{Fused, dims, tensor, values};
+use super::fused::{Fused, dims, tensor};
 use super::math;
 use super::matmul::{Matrix, by_rows, multiply_into};
 

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
+use crate::device::Precision;
 use fused::{Input, apply, supported};
 
 mod attention;
@@ -250,6 +251,16 @@ pub(crate) fn cross_entropy(
     let weights: Vec<f32> = weights.into_data().iter().collect();
     let (targets, weights) = (indices(targets), weights.into());
     apply(loss::CrossEntropy { targets, weights }, [Input::of(logits)])
+}
+
+/// Runs on a thread of the pool, so that work is shared without waking it each time; or here, if
+/// another device computes, or products are in another format than the pool's threads have.
+pub(crate) fn on_pool<R: Send>(device: &Device, run: impl FnOnce() -> R + Send) -> R {
+    if autocast::current() == Precision::F32 && device.clone().inner() == Device::flex() {
+        rayon::scope(|_| run())
+    } else {
+        run()
+    }
 }
 
 /// Integers of the CPU as indices; a negative one becomes one that is out of range.

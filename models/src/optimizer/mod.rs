@@ -113,10 +113,13 @@ impl Optimizer {
         let shape = parameter.dims();
         let mut parameter = into_values(flex(parameter));
         let grad = flex(grad);
-        let mut state: Vec<Vec<f32>> = match self.state.remove(&name) {
-            Some(state) => state.into_iter().map(flex).map(into_values).collect(),
-            None => vec![vec![0.0; parameter.len()]; update.state_tensors()],
-        };
+        let kept = self.state.remove(&name).unwrap_or_default();
+        let mut state: Vec<Vec<f32>> = kept.into_iter().map(flex).map(into_values).collect();
+        let fits = state.iter().all(|state| state.len() == parameter.len());
+        // At first there is none; and one that was kept for something else is of no use.
+        if !fits || state.len() != update.state_tensors() {
+            state = vec![vec![0.0; parameter.len()]; update.state_tensors()];
+        }
         update.run(&mut parameter, values(&grad), &mut state);
         if !state.is_empty() {
             let kept = |values: Vec<f32>| {

@@ -14,6 +14,7 @@ use crate::error::ModelError;
 use crate::flatten::{Path, Shift};
 use crate::network::Network;
 use crate::ops::autocast;
+use crate::ops::on_pool;
 
 /// Computes the gradients of batches, so many examples at a time.
 pub(super) struct Accumulator<'a> {
@@ -42,7 +43,9 @@ impl Accumulator<'_> {
         let _products = autocast::enter(self.precision);
         loop {
             // Nothing is changed by a computation that fails, so that it may be tried again.
-            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(network, batch)));
+            let attempt = catch_unwind(AssertUnwindSafe(|| {
+                on_pool(&self.device, || self.attempt(network, batch))
+            }));
             let reason = match attempt {
                 Ok(Err(ModelError::Compute(reason))) if wants_memory(&reason) => reason,
                 Ok(Ok((loss, grads))) => match self.unscale(network, loss, grads)? {

@@ -9,6 +9,7 @@ mod prove;
 mod round;
 mod sketch;
 mod stage;
+mod train;
 mod usage;
 
 use clap::Subcommand;
@@ -49,6 +50,13 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  convoke bench aggregate --rule trimmed_mean --updates 32 --parameters 10000000 --format json"
     )]
     Aggregate(aggregate::AggregateArgs),
+    /// Training steps of a model: examples or tokens a second, and their share of what the
+    /// processor can multiply
+    #[command(
+        after_help = "Example:\n  convoke bench train --model cnn --device cpu --threads 2 --format json\n\n\
+                      On made-up examples that are in memory already. `benches/peers/train.py` runs the same in PyTorch."
+    )]
+    Train(train::TrainArgs),
 }
 
 /// Runs the command.
@@ -61,5 +69,6 @@ pub(crate) async fn run(command: BenchCommand, format: Format) -> anyhow::Result
         BenchCommand::Compress(args) => compress::run(&args, format).await,
         BenchCommand::Sketch(args) => sketch::run(&args, format).await,
         BenchCommand::Aggregate(args) => aggregate::run(&args, format).await,
+        BenchCommand::Train(args) => train::run(&args, format).await,
     }
 }

@@ -79,6 +79,7 @@ pub(crate) struct TrainArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
+    crate::memory::keep_freed();
     let mut spec = spec(args)?;
     let model = model::open(&mut spec, format)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
