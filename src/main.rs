@@ -10,6 +10,7 @@ mod device;
 mod failure;
 mod keys;
 mod live;
+mod model;
 mod money;
 mod output;
 mod presets;

@@ -44,6 +44,13 @@ impl Progress {
         }
     }
 
+    /// Tells programs, and not people, of something small.
+    pub(crate) fn detail(&self, value: &Value) {
+        if self.format == Format::Json {
+            self.event(value, "");
+        }
+    }
+
     /// Shows an event as a line.
     pub(crate) fn event(&self, value: &Value, text: &str) {
         let print = || match self.format {

@@ -9,10 +9,10 @@ use convoke_models::{
 };
 use serde_json::{Value, json};
 
-use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};
+use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 
@@ -68,8 +68,8 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let (model, data, seed) = match &args.task {
         Some(task) => {
-            let spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
-            let model = model::open(&spec, format)?;
+            let mut spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
+            let model = model::open(&mut spec, format)?;
             let data = Dataset::open(&args.data, part, &model)?;
             (model, data, spec.seed)
         }

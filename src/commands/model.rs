@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use convoke_models::ModelConfig;
 use convoke_models::base::{Base, BaseFile, BaseSource, Cache, Manifest};
 use convoke_models::export::{self, Card};
-use convoke_models::{Model, ModelConfig};
 use convoke_protocol::ids::BlobHash;
-use convoke_protocol::task::{BaseSpec, TaskSpec};
+use convoke_protocol::task::BaseSpec;
 use serde_json::json;
 
 use crate::commands::evaluate::checkpoint;
 use crate::commands::task::TaskFile;
-use crate::failure::HintExt as _;
+use crate::model;
 use crate::money::Unit;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -98,16 +98,6 @@ pub(crate) fn run(command: &ModelCommand, format: Format) -> anyhow::Result<()> 
         ModelCommand::Merge(args) => write(args, true, format),
         ModelCommand::Export(args) => write(args, false, format),
     }
-}
-
-/// What a task trains, its base fetched if need be.
-pub(crate) fn open(spec: &TaskSpec, format: Format) -> anyhow::Result<Model> {
-    let progress = Progress::new(format);
-    let model = Model::open(spec, &Cache::of_user(), &mut shown(&progress));
-    progress.clear();
-    model
-        .context("cannot open the task's model")
-        .hint("`convoke model fetch SOURCE` shows what a task file must say of base weights")
 }
 
 fn shown(progress: &Progress) -> impl FnMut(&BaseFile, u64) {
@@ -213,8 +203,8 @@ fn inspect(args: &InspectArgs, format: Format) -> anyhow::Result<()> {
 }
 
 fn write(args: &ExportArgs, merged: bool, format: Format) -> anyhow::Result<()> {
-    let spec = TaskFile::read(&args.task)?.spec(&Unit::coin(""))?;
-    let model = open(&spec, format)?;
+    let mut spec = TaskFile::read(&args.task)?.spec(&Unit::coin(""))?;
+    let model = model::open(&mut spec, format)?;
     let parameters = checkpoint(&args.checkpoint, &model)?;
     let card = Card {
         title: args.title.clone().unwrap_or_else(|| spec.name.clone()),

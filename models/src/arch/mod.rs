@@ -65,4 +65,6 @@ fn positions(ids: &Tensor<2, Int>) -> Tensor<2, Int> {
 }
 
 #[cfg(test)]
+mod small_tests;
+#[cfg(test)]
 mod tests;

@@ -56,6 +56,15 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// One of its rows.
+    ///
+    /// # Panics
+    /// If the values of a row are not one after the other.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert_eq!(self.col_stride, 1, "rows in one piece");
+        &self.values[row * self.row_stride..][..self.cols]
+    }
+
     /// Some of its rows.
     pub(crate) fn some_rows(self, first: usize, rows: usize) -> Self {
         assert!(first + rows <= self.rows, "rows of a matrix");

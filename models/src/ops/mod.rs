@@ -9,11 +9,13 @@ use burn::tensor::{Int, Tensor};
 
 use fused::{Input, apply, supported};
 
+mod attention;
 pub(crate) mod autocast;
 mod conv;
 mod conv_kernels;
 mod embedding;
 pub(crate) mod fused;
+mod gated;
 mod linear;
 mod loss;
 pub(crate) mod math;
@@ -113,7 +115,45 @@ pub(crate) fn attention(
     heads_kv: usize,
     mask: Mask<'_>,
 ) -> Tensor<3> {
-    plain::attention(q, k, v, heads, heads_kv, mask)
+    if !supported(&q) || !supported(&k) || !supported(&v) {
+        return plain::attention(q, k, v, heads, heads_kv, mask);
+    }
+    let operation = attention::Attention {
+        heads,
+        heads_kv,
+        visible: attention::Visible::of(mask),
+    };
+    apply(operation, [Input::of(q), Input::of(k), Input::of(v)])
+}
+
+/// The same of queries, keys and values side by side: what one dense layer makes need not be taken
+/// apart, nor its gradient put together.
+///
+/// # Shapes
+/// - qkv: `[batch, time, (heads + 2 * heads_kv) * d]`
+/// - output: `[batch, time, heads * d]`
+///
+/// # Panics
+/// As [`attention`].
+pub(crate) fn attention_of(
+    qkv: Tensor<3>,
+    heads: usize,
+    heads_kv: usize,
+    mask: Mask<'_>,
+) -> Tensor<3> {
+    if !supported(&qkv) {
+        let d = qkv.dims()[2] / (heads + 2 * heads_kv);
+        let part = |first: usize, heads: usize| qkv.clone().narrow(2, first * d, heads * d);
+        let (q, k) = (part(0, heads), part(heads, heads_kv));
+        let v = part(heads + heads_kv, heads_kv);
+        return plain::attention(q, k, v, heads, heads_kv, mask);
+    }
+    let operation = attention::Attention {
+        heads,
+        heads_kv,
+        visible: attention::Visible::of(mask),
+    };
+    apply(operation, [Input::of(qkv)])
 }
 
 /// `(x - mean) / sqrt(variance + eps) * gamma + beta`, of each row (Ba et al. 2016,
@@ -155,7 +195,15 @@ pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
 /// - x: `[batch, time, heads * d]`, d even
 /// - output: the same
 pub(crate) fn rope(x: Tensor<3>, heads: usize, theta: f64, style: RopeStyle) -> Tensor<3> {
-    plain::rope(x, heads, theta, style)
+    if !supported(&x) {
+        return plain::rope(x, heads, theta, style);
+    }
+    let operation = gated::Rope {
+        heads,
+        theta,
+        style,
+    };
+    apply(operation, [Input::of(x)])
 }
 
 /// `silu(gate) * up` (Shazeer 2020, arXiv:2002.05202).
@@ -163,7 +211,10 @@ pub(crate) fn rope(x: Tensor<3>, heads: usize, theta: f64, style: RopeStyle) -> 
 /// # Shapes
 /// - gate, up, output: `[rows, width]`
 pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    plain::swiglu(gate, up)
+    if !supported(&gate) || !supported(&up) {
+        return plain::swiglu(gate, up);
+    }
+    apply(gated::Swiglu, [Input::of(gate), Input::of(up)])
 }
 
 /// The rows of a table.

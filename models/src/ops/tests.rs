@@ -176,6 +176,69 @@ fn norms_are_as_composed() {
 }
 
 #[test]
+fn attention_is_as_composed() {
+    for [batch, time, heads, heads_kv, d] in [
+        [1, 1, 1, 1, 2],
+        [2, 7, 4, 2, 6],
+        [2, 64, 2, 2, 8],
+        [3, 131, 6, 3, 4],
+    ] {
+        let mut draw = Draw::seeded(time as u64);
+        let q = draw.tensor([batch, time, heads * d]);
+        let [k, v] = [(); 2].map(|()| draw.tensor([batch, time, heads_kv * d]));
+        let lengths: Vec<usize> = (0..batch).map(|i| 1 + i * (time - 1) / 2).collect();
+        for mask in [Mask::None, Mask::Causal, Mask::Lengths(&lengths)] {
+            compare!(
+                14,
+                |q, k, v| attention(q, k, v, heads, heads_kv, mask),
+                plain::attention(q, k, v, heads, heads_kv, mask)
+            );
+            let all: Tensor<3> = draw.tensor([batch, time, (heads + 2 * heads_kv) * d]);
+            let part = |all: &Tensor<3>, first: usize, heads: usize| {
+                all.clone().narrow(2, first * d, heads * d)
+            };
+            compare!(
+                15,
+                |all| attention_of(all, heads, heads_kv, mask),
+                plain::attention(
+                    part(&all, 0, heads),
+                    part(&all, heads, heads_kv),
+                    part(&all, heads + heads_kv, heads_kv),
+                    heads,
+                    heads_kv,
+                    mask
+                )
+            );
+            compare!(
+                16,
+                |all, k| attention(part(&all, 0, heads), k.clone(), k, heads, heads_kv, mask),
+                plain::attention(part(&all, 0, heads), k.clone(), k, heads, heads_kv, mask)
+            );
+        }
+    }
+}
+
+#[test]
+fn rotary_positions_are_as_composed() {
+    for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
+        let mut draw = Draw::seeded(17);
+        let x = draw.tensor([2, 37, 3 * 10]);
+        compare!(
+            18,
+            |x| rope(x, 3, 1e4, style),
+            plain::rope(x, 3, 1e4, style)
+        );
+    }
+}
+
+#[test]
+fn gates_are_as_composed() {
+    let mut draw = Draw::seeded(19);
+    let [gate, up] = [(); 2].map(|()| draw.tensor([33, 21]));
+    compare!(20, |gate, up| swiglu(gate, up), plain::swiglu(gate, up));
+}
+
+#[test]
 fn embedding_is_as_composed() {
     let mut draw = Draw::seeded(8);
     let table = draw.tensor([11, 5]);

@@ -17,7 +17,9 @@ use super::plan::Plan;
 use crate::commands::{chain, data, stake, task};
 use crate::live::View;
 use crate::live::board::Board;
+use crate::model;
 use crate::money::tokens;
+use crate::output::Format;
 use crate::processes::Processes;
 use crate::proof_keys;
 use crate::session::Ledger;
@@ -42,6 +44,8 @@ pub(crate) struct Stage {
     pub(crate) task: TaskId,
     /// The initial checkpoint.
     pub(crate) initial: PathBuf,
+    /// What is trained.
+    pub(crate) model: Model,
     /// Examples that neither trainers nor validators have.
     pub(crate) held_back: Dataset,
     /// HOST:PORT of the aggregator.
@@ -62,12 +66,13 @@ pub(crate) async fn prepare(
     view.remark(board, "preparing the data of trainers and validators")?;
     let source = plan.source()?;
     let mut spec = plan.task(source.as_ref())?;
+    let model = task_model(&mut spec).await?;
     let dividing = {
-        let (spec, rehearsal, folders) = (spec.clone(), plan.rehearsal.clone(), folders(&cast));
+        let (model, rehearsal, folders) = (model.clone(), plan.rehearsal.clone(), folders(&cast));
         let settings = (plan.alpha, plan.seed);
         tokio::task::spawn_blocking(move || match (source, rehearsal) {
             (Some(source), _) => divide(&source, &folders, settings),
-            (None, Some(rehearsal)) => rehearsal.load(&Model::of_task(&spec)?),
+            (None, Some(rehearsal)) => rehearsal.load(&model),
             (None, None) => Err(anyhow!("there is no data")),
         })
     };
@@ -75,7 +80,7 @@ pub(crate) async fn prepare(
     view.remark(board, "starting a chain and deploying the contracts")?;
     let Ledger { chain, token, .. } = start_chain(plan, &cast, processes).await?;
     board.chain_id = chain.book().chain_id;
-    let initial = task::draw_initial(&mut spec, &plan.out)?;
+    let initial = task::draw_initial(&mut spec, &model, &plan.out)?;
     plan.write("task.toml", task::in_tokens(&spec, &token)?)?;
     board.token = token;
 
@@ -96,10 +101,23 @@ pub(crate) async fn prepare(
         spec,
         task,
         initial,
+        model,
         held_back,
         aggregator,
         examples,
     })
+}
+
+/// Opens the model, on a thread that may take its time.
+async fn task_model(spec: &mut TaskSpec) -> anyhow::Result<Model> {
+    let mut own = spec.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let model = model::open(&mut own, Format::Json)?;
+        anyhow::Ok((own, model))
+    });
+    let (own, model) = opening.await.context("opening the model broke off")??;
+    *spec = own;
+    Ok(model)
 }
 
 /// Tells the board the names, so that it shows everybody from the start.

@@ -177,7 +177,7 @@ fn start_measuring(
     blobs: BlobStore,
     handle: LinkHandle,
 ) -> anyhow::Result<(mpsc::Sender<Order>, mpsc::Receiver<Measure>)> {
-    let model = Model::of_task(&stage.spec)?;
+    let model = stage.model.clone();
     let device: ComputeDevice = DeviceChoice::Cpu.open()?;
     let evaluator = Evaluator::new(&model, &device, &stage.held_back)?;
     let (orders_tx, mut orders) = mpsc::channel::<Order>(1_024);

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use convoke_client::{Chain, ProofCircuits};
-use convoke_models::base::Cache;
 use convoke_models::{Model, Parameters};
 use convoke_node::terms_of;
 use convoke_protocol::ids::{Address, Amount, BlobHash, TaskId};
@@ -19,6 +18,7 @@ use serde_json::json;
 pub(crate) use self::file::TaskFile;
 use crate::address;
 use crate::failure::{HintExt as _, usage};
+use crate::model;
 use crate::money::{self, Decimal, Unit};
 use crate::output::Format;
 use crate::session::{Deed, SenderArgs};
@@ -139,10 +139,11 @@ async fn run_create(args: CreateArgs, format: Format) -> anyhow::Result<()> {
     let token = &ledger.token;
     let mut spec = file.spec(token)?;
     check_provable(&ledger.chain, &spec).await?;
+    let model = model::open(&mut spec, format)?;
     let initial = match args.initial {
-        Some(file) => adopt_initial(&mut spec, &file).map(|()| file)?,
-        None if session.only_rehearses() => name_initial(&mut spec)?.0,
-        None => draw_initial(&mut spec, Path::new(""))?,
+        Some(file) => adopt_initial(&mut spec, &model, &file).map(|()| file)?,
+        None if session.only_rehearses() => name_initial(&mut spec, &model)?.0,
+        None => draw_initial(&mut spec, &model, Path::new(""))?,
     };
     let reward = spec.reward.pool;
     let (terms, text) = (terms_of(&spec, aggregator), spec.to_toml()?);
@@ -250,8 +251,12 @@ pub(crate) async fn create(
 
 /// Draws the initial checkpoint with the task's seed, writes it into `folder`, and notes its
 /// hash in the task.
-pub(crate) fn draw_initial(spec: &mut TaskSpec, folder: &Path) -> anyhow::Result<PathBuf> {
-    let (name, bytes) = name_initial(spec)?;
+pub(crate) fn draw_initial(
+    spec: &mut TaskSpec,
+    model: &Model,
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
+    let (name, bytes) = name_initial(spec, model)?;
     let path = folder.join(name);
     std::fs::write(&path, &bytes)
         .with_context(|| format!("cannot write the initial checkpoint {}", path.display()))?;
@@ -259,20 +264,17 @@ pub(crate) fn draw_initial(spec: &mut TaskSpec, folder: &Path) -> anyhow::Result
 }
 
 /// Draws the initial checkpoint without writing it; gives its file's name and its bytes.
-fn name_initial(spec: &mut TaskSpec) -> anyhow::Result<(PathBuf, Vec<u8>)> {
-    let bytes = Model::open(spec, &Cache::of_user(), &mut |_, _| ())?
-        .initial(spec.seed)?
-        .to_safetensors();
+fn name_initial(spec: &mut TaskSpec, model: &Model) -> anyhow::Result<(PathBuf, Vec<u8>)> {
+    let bytes = model.initial(spec.seed)?.to_safetensors();
     spec.initial = Some(BlobHash::of(&bytes));
     let name = format!("{}-initial.safetensors", file_stem(&spec.name));
     Ok((name.into(), bytes))
 }
 
 /// Takes a checkpoint that exists, after a look at whether it is one of the task's model.
-fn adopt_initial(spec: &mut TaskSpec, file: &Path) -> anyhow::Result<()> {
+fn adopt_initial(spec: &mut TaskSpec, model: &Model, file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
-    let model = Model::of_task(spec)?;
     Parameters::from_safetensors(&bytes, Some(model.layout()))
         .with_context(|| format!("{shown} is no checkpoint of the task's model"))?;
     spec.initial = Some(BlobHash::of(&bytes));
@@ -294,6 +296,9 @@ fn file_stem(name: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use convoke_models::ModelConfig;
+    use convoke_protocol::task::{AdapterSpec, BaseSpec};
+
     use super::*;
 
     fn spec() -> TaskSpec {
@@ -317,7 +322,11 @@ mod tests {
             .unwrap()
             .spec(&Unit::default())
             .unwrap();
-        let least = TaskSpec::parse("name = \"example\"\n[model]\nkind = \"cnn\"\n").unwrap();
+        let mut least = TaskSpec::parse("name = \"example\"\n[model]\nkind = \"cnn\"\n").unwrap();
+        // A model's own defaults are its module's.
+        let model = |spec: &TaskSpec| ModelConfig::from_spec(&spec.model).unwrap();
+        assert_eq!(model(&written), model(&least));
+        least.model = written.model.clone();
         assert_eq!(written, least);
         assert!(
             init(&init_args(&path), Format::Text).is_err(),
@@ -330,6 +339,13 @@ mod tests {
         // A field that has no default is in the text of a spec only if it is set.
         let mut spec = spec();
         spec.training.steps_max = Some(1);
+        spec.training.micro_batch_size = Some(1);
+        spec.training.gradient_norm_max = Some(1.0);
+        spec.adapter = Some(AdapterSpec::default());
+        spec.base = Some(BaseSpec {
+            hash: Some(BlobHash([0; 32])),
+            sources: vec!["hf:a/b".into()],
+        });
         let all: toml::Table = spec.to_toml().unwrap().parse().unwrap();
         let names = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
         let mut expected = names(&all);
@@ -341,6 +357,7 @@ mod tests {
                 format!("\n{field} = "),
                 format!("\n# {field} = "),
                 format!("\n[{field}]\n"),
+                format!("\n# [{field}]\n"),
             ];
             assert!(
                 written.iter().any(|line| EXAMPLE.contains(line)),
@@ -374,14 +391,15 @@ mod tests {
     fn a_drawn_checkpoint_is_named_and_hashed() {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec();
-        let path = draw_initial(&mut spec, folder.path()).unwrap();
+        let model = Model::of_task(&spec).unwrap();
+        let path = draw_initial(&mut spec, &model, folder.path()).unwrap();
         assert_eq!(path.file_name().unwrap(), "a-b----c-initial.safetensors");
         assert_eq!(
             spec.initial,
             Some(BlobHash::of(&std::fs::read(&path).unwrap()))
         );
         let drawn = spec.initial.take();
-        adopt_initial(&mut spec, &path).unwrap();
+        adopt_initial(&mut spec, &model, &path).unwrap();
         assert_eq!(spec.initial, drawn);
     }
 
@@ -403,9 +421,12 @@ mod tests {
     #[test]
     fn a_checkpoint_of_another_model_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = draw_initial(&mut spec(), folder.path()).unwrap();
+        let model = Model::of_task(&spec()).unwrap();
+        let path = draw_initial(&mut spec(), &model, folder.path()).unwrap();
         let mut mlp = TaskSpec::parse("name = \"x\"\n[model]\nkind = \"mlp\"\n").unwrap();
-        let text = adopt_initial(&mut mlp, &path).unwrap_err().to_string();
+        let model = Model::of_task(&mlp).unwrap();
+        let text = adopt_initial(&mut mlp, &model, &path);
+        let text = text.unwrap_err().to_string();
         assert!(text.contains("no checkpoint of the task's model"), "{text}");
     }
 }

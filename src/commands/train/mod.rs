@@ -18,10 +18,10 @@ use serde_json::json;
 use self::folder::{Folder, Progress};
 use self::watch::{Metrics, Watch};
 use crate::commands::evaluate::{as_json, as_text, checkpoint};
-use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
+use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 use crate::progress;
@@ -79,8 +79,8 @@ pub(crate) struct TrainArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
-    let spec = spec(args)?;
-    let model = model::open(&spec, format)?;
+    let mut spec = spec(args)?;
+    let model = model::open(&mut spec, format)?;
     let data = Dataset::open(&args.data, Part::Train, &model)?;
     let held_out = held_out(args, &model)?;
     let device = args.device.open()?;

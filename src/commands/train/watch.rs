@@ -153,8 +153,13 @@ impl Observer for Watch<'_> {
     }
 
     fn snapshot(&mut self, snapshot: Snapshot) {
-        if let Err(error) = snapshot.save(&self.snapshot) {
-            self.failure.get_or_insert(error.into());
+        match snapshot.save(&self.snapshot) {
+            Ok(()) => self.shown.detail(
+                &json!({ "event": "snapshot", "round": self.round, "step": snapshot.step() }),
+            ),
+            Err(error) => {
+                self.failure.get_or_insert(error.into());
+            }
         }
         self.due = Instant::now() + self.every;
     }
