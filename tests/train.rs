@@ -176,3 +176,59 @@ fn bad_data_is_named_by_file_line_and_field() {
     let expected = "train.csv:3: `item_id` is \"40\", not a number from 0 to 39";
     assert!(bad.contains(expected), "{bad}");
 }
+
+#[test]
+fn a_language_model_learns_what_the_assistant_says() {
+    let task = "name = \"chat\"\n[model]\nkind = \"transformer\"\nwidth = 32\nlayers = 1\nheads = 2\n\
+                sequence_len = 48\n[training]\nlocal_epochs = 6\nbatch_size = 8\n\
+                micro_batch_size = 4\nclient_optimizer = \"adamw\"\nclient_lr = 0.01\n";
+    let place = Place::with(task);
+    let line = |n: usize| {
+        let turns = format!(
+            r#"[{{"role": "user", "content": "{n}?"}}, {{"role": "assistant", "content": "pong"}}]"#
+        );
+        format!("{{\"system\": \"play\", \"conversations\": {turns}}}\n")
+    };
+    let lines = |range: std::ops::Range<usize>| range.map(line).collect::<String>();
+    fs::write(place.path("train.jsonl"), lines(0..64)).unwrap();
+    fs::write(place.path("test.jsonl"), lines(64..80)).unwrap();
+    let done = result(&place.run("train", place.0.path(), &[]));
+    let bits = |when: &str| done[when]["bits_per_byte"].as_f64().unwrap();
+    // An untrained model is worse than nine bits for each of four bytes, an end of line and an end.
+    assert!(bits("before") > 8.0, "{done:#}");
+    assert!(bits("after") < 1.0, "{done:#}");
+    assert_eq!(done["after"]["num_examples"], 16);
+
+    let bad = line(3).replace("\"user\"", "\"bot\"");
+    fs::write(place.path("train.jsonl"), line(1) + &bad).unwrap();
+    let bad = complaint(&place.run("train", place.0.path(), &["--out", "b"]));
+    let expected = "train.jsonl:2: `conversations[0].role` is \"bot\"";
+    assert!(bad.contains(expected), "{bad}");
+}
+
+#[test]
+fn a_classifier_of_text_is_measured_by_accuracy_and_f1() {
+    let task = "name = \"mails\"\n[model]\nkind = \"bert\"\nlabels = [\"ham\", \"spam\"]\nclasses = 2\n\
+                hidden_size = 32\nintermediate_size = 64\nnum_hidden_layers = 1\n\
+                num_attention_heads = 2\nsequence_len = 24\n[training]\nlocal_epochs = 8\n\
+                batch_size = 8\nclient_optimizer = \"adamw\"\nclient_lr = 0.005\n";
+    let place = Place::with(task);
+    let rows = |range: std::ops::Range<usize>| {
+        let row = |n: usize| match n % 2 {
+            0 => format!("ham,\"dear {n}, yours\"\n"),
+            _ => format!("spam,win {n} now!\n"),
+        };
+        format!("label,text\n{}", range.map(row).collect::<String>())
+    };
+    fs::write(place.path("train.csv"), rows(0..64)).unwrap();
+    fs::write(place.path("test.csv"), rows(64..96)).unwrap();
+    let done = result(&place.run("train", place.0.path(), &[]));
+    assert!(
+        done["after"]["accuracy"].as_f64().unwrap() > 0.9,
+        "{done:#}"
+    );
+    assert!(
+        done["after"]["macro_f1"].as_f64().unwrap() > 0.9,
+        "{done:#}"
+    );
+}

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};
-use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
-use convoke_models::ModelConfig;
 use convoke_models::base::{Base, BaseFile, BaseSource, Cache, Manifest};
 use convoke_models::export::{self, Card};
+use convoke_models::{Model, ModelConfig, ModelKind};
 use convoke_protocol::ids::BlobHash;
-use convoke_protocol::task::BaseSpec;
+use convoke_protocol::task::{BaseSpec, TaskSpec};
 use serde_json::json;
 
 use crate::commands::evaluate::checkpoint;
 use crate::commands::task::TaskFile;
-use crate::model;
+use crate::failure::HintExt as _;
 use crate::money::Unit;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -22,6 +22,9 @@ use crate::progress::Progress;
 /// Models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
+    /// List the models by name, with their settings
+    #[command(after_help = "Example:\n  convoke model list --format json")]
+    List,
     /// Fetch base weights into the cache, and show what a task file says of them
     #[command(
         after_help = "Examples:\n  convoke model fetch hf:HuggingFaceTB/SmolLM2-135M-Instruct\n  \
@@ -93,11 +96,93 @@ pub(crate) struct ExportArgs {
 /// Runs a command.
 pub(crate) fn run(command: &ModelCommand, format: Format) -> anyhow::Result<()> {
     match command {
+        ModelCommand::List => list(format),
         ModelCommand::Fetch(args) => fetch(args, format),
         ModelCommand::Inspect(args) => inspect(args, format),
         ModelCommand::Merge(args) => write(args, true, format),
         ModelCommand::Export(args) => write(args, false, format),
     }
+}
+
+fn list(format: Format) -> anyhow::Result<()> {
+    let value = json!({
+        "models": ModelKind::ALL.map(|kind| json!({
+            "kind": kind,
+            "summary": kind.summary(),
+            "learns_from": kind.takes(),
+            "settings": kind.defaults().to_spec().config,
+        })),
+    });
+    format.print(&value, || {
+        let mut table = output::table(["kind", "what it is", "settings and their defaults"]);
+        for kind in ModelKind::ALL {
+            let settings = kind.defaults().to_spec().config;
+            let settings: Vec<_> = settings
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}"))
+                .collect();
+            table.add_row([kind.name(), kind.summary(), &settings.join("\n")]);
+        }
+        table.to_string()
+    })
+}
+
+/// What a task trains, its base fetched if need be. A base without a hash is taken as it comes:
+/// its hash, and those settings of it that the task leaves out, are noted in the task.
+pub(crate) fn open(spec: &mut TaskSpec, format: Format) -> anyhow::Result<Model> {
+    let progress = Progress::new(format);
+    let cache = Cache::of_user();
+    let pinned = pin(spec, &cache, &mut shown(&progress));
+    progress.clear();
+    pinned?;
+    let model = Model::open(spec, &cache, &mut shown(&progress));
+    progress.clear();
+    model
+        .context("cannot open the task's model")
+        .hint("`convoke model fetch SOURCE` shows what a task file must say of base weights")
+}
+
+fn pin(
+    spec: &mut TaskSpec,
+    cache: &Cache,
+    progress: &mut dyn FnMut(&BaseFile, u64),
+) -> anyhow::Result<()> {
+    let Some(wanted) = spec.base.as_mut().filter(|base| base.hash.is_none()) else {
+        return Ok(());
+    };
+    let mut last = None;
+    for source in &wanted.sources {
+        let found = source
+            .parse()
+            .and_then(|source| cache.adopt(&source, None, progress));
+        let (manifest, folder) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                last = Some(error);
+                continue;
+            }
+        };
+        wanted.hash = Some(manifest.id());
+        let classes = spec.model.config.get("classes");
+        let classes = classes.and_then(toml::Value::as_integer).unwrap_or(2);
+        let config = ModelConfig::of_base(&Base::open(&folder)?, usize::try_from(classes)?)
+            .context("these weights are of no model that can be trained here")?
+            .to_spec();
+        if config.kind != spec.model.kind {
+            bail!(
+                "the task's base is a {:?}, its model a {:?}",
+                config.kind,
+                spec.model.kind
+            );
+        }
+        for (name, value) in config.config {
+            spec.model.config.entry(name).or_insert(value);
+        }
+        return Ok(());
+    }
+    Err(last.map_or_else(|| anyhow!("the task's base has no source"), Into::into))
+        .context("no source of the task's base has it")
+        .hint("see `sources` in the task's [base]; folders are relative to where you are")
 }
 
 fn shown(progress: &Progress) -> impl FnMut(&BaseFile, u64) {
@@ -204,7 +289,7 @@ fn inspect(args: &InspectArgs, format: Format) -> anyhow::Result<()> {
 
 fn write(args: &ExportArgs, merged: bool, format: Format) -> anyhow::Result<()> {
     let mut spec = TaskFile::read(&args.task)?.spec(&Unit::coin(""))?;
-    let model = model::open(&mut spec, format)?;
+    let model = open(&mut spec, format)?;
     let parameters = checkpoint(&args.checkpoint, &model)?;
     let card = Card {
         title: args.title.clone().unwrap_or_else(|| spec.name.clone()),

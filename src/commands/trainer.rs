@@ -47,7 +47,8 @@ pub(crate) struct NodeArgs {
     /// The task
     #[arg(long, value_parser = cli::task_id)]
     pub(crate) task: TaskId,
-    /// Folder with idx files in MNIST layout, .gz or not
+    /// Your data in the form that the model takes: a folder with idx files in MNIST layout, or with
+    /// train.txt, train.jsonl, train.csv, ...; docs/training.md says more
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// State folder, of one node [default: convoke-ROLE-TASK]

@@ -257,12 +257,12 @@ struct Attention {
 impl Attention {
     fn forward(&self, x: Tensor<2>, [batch, time, width]: [usize; 3]) -> Tensor<2> {
         let qkv = self.c_attn.forward(x, Activation::Identity);
-        let part = |index: usize| {
-            let columns = qkv.clone().narrow(1, index * width, width);
-            split(columns, [batch, time, width])
-        };
-        let (q, k, v) = (part(0), part(1), part(2));
-        let y = ops::attention(q, k, v, self.heads, self.heads, Mask::Causal);
+        let y = ops::attention_of(
+            split(qkv, [batch, time, 3 * width]),
+            self.heads,
+            self.heads,
+            Mask::Causal,
+        );
         self.c_proj.forward(merged(y), Activation::Identity)
     }
 }

@@ -21,7 +21,6 @@ use crate::commands::evaluate::{as_json, as_text, checkpoint};
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
-use crate::model;
 use crate::money::Unit;
 use crate::output::Format;
 use crate::progress;
