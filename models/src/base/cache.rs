@@ -389,7 +389,7 @@ pub(crate) fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), M
     fs::write(&path, text).map_err(|error| file_failed(&path, error))
 }
 
-fn failed(source: &BaseSource, reason: impl ToString) -> ModelError {
+fn failed(source: &BaseSource, reason: impl std::fmt::Display) -> ModelError {
     ModelError::Fetch {
         from: source.to_string(),
         reason: reason.to_string(),

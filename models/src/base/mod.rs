@@ -356,7 +356,7 @@ fn bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ModelError> {
     Ok(bytes)
 }
 
-pub(crate) fn refused(file: &Path, reason: impl ToString) -> ModelError {
+pub(crate) fn refused(file: &Path, reason: impl std::fmt::Display) -> ModelError {
     ModelError::Base {
         file: file.display().to_string(),
         reason: reason.to_string(),

@@ -47,9 +47,10 @@ impl Blocks {
         if !on_cpu(device) {
             return Ok(None);
         }
-        let (outputs, inputs) = match (raw.shape.as_slice(), inputs_first) {
-            (&[inputs, outputs], true) | (&[outputs, inputs], false) => (outputs, inputs),
-            _ => return Ok(None),
+        let ((&[inputs, outputs], true) | (&[outputs, inputs], false)) =
+            (raw.shape.as_slice(), inputs_first)
+        else {
+            return Ok(None);
         };
         let encoding = match precision {
             FrozenPrecision::F32 => return Ok(None),

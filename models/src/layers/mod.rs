@@ -68,6 +68,8 @@ pub(crate) enum Init {
 }
 
 /// A weight: trained, or frozen.
+// It lives until its layer is built, so the difference in size costs nothing.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Weight<const D: usize> {
     Trained(Param<Tensor<D>>),
     /// None if there is no base to take it from: the layout alone is wanted.
