@@ -124,10 +124,12 @@ impl<'a> Session<'a> {
             for batch in order.chunks(config.batch_size).skip(done).take(left) {
                 let report = self.advance(batch, epoch, steps)?;
                 stopped = self.stop_early(observer)?;
+                let asked = observer.step(&report);
+                // Behind the report: whoever goes on from it need not report this step again.
                 if observer.wants_snapshot(&report) {
                     observer.snapshot(self.snapshot()?);
                 }
-                if observer.step(&report).is_break() {
+                if asked.is_break() {
                     return Err(ModelError::Interrupted { step: self.step });
                 }
                 if stopped {
