@@ -12,8 +12,8 @@ use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 
 use crate::commands::{
-    aggregator, bench, chain, data, demo, devnet, evaluate, proofs, rewards, stake, task, train,
-    trainer, validator, verify, wallet, watch,
+    aggregator, bench, chain, data, demo, devnet, evaluate, model, proofs, rewards, stake, task,
+    train, trainer, validator, verify, wallet, watch,
 };
 use crate::output::Format;
 
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Prepare data sets
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Fetch base weights, look at them, and give models away
+    #[command(subcommand)]
+    Model(model::ModelCommand),
     /// Train a task's model on your own data, here alone, to see what it learns
     Train(train::TrainArgs),
     /// Measure a checkpoint on a data set

@@ -10,7 +10,6 @@ mod device;
 mod failure;
 mod keys;
 mod live;
-mod model;
 mod money;
 mod output;
 mod presets;

@@ -76,11 +76,11 @@ class Block(nn.Module):
         )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, w))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
 
 
 class Transformer(nn.Module):
-    """d 256, 4 layers, 4 heads, vocabulary 4096, learnt positions, an output layer of its own."""
+    """d 256, 4 layers, 4 heads, vocabulary 4096, learnt positions, the embedding as the head."""
 
     def __init__(self, vocabulary=4096, width=256, layers=4, heads=4, time=128):
         super().__init__()
@@ -88,13 +88,12 @@ class Transformer(nn.Module):
         self.positions = nn.Embedding(time, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(self, ids):
         x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x)).flatten(0, 1)
+        return (self.norm(x) @ self.tokens.weight.T).flatten(0, 1)
 
 
 class Lora(nn.Module):

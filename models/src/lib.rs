@@ -27,6 +27,7 @@ pub mod data;
 mod device;
 mod error;
 mod evaluate;
+pub mod export;
 mod flatten;
 pub mod layers;
 mod model;

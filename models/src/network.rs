@@ -16,6 +16,7 @@ use crate::batch::{Batch, Rankings, floats, integers};
 use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::evaluate::Tally;
+use crate::export::Collector;
 use crate::layers::Builder;
 use crate::ops::cross_entropy;
 use crate::registry::ModelConfig;
@@ -90,6 +91,16 @@ impl Network {
         match self {
             Self::Recommender(network) => network.with_users(users, device).map(Self::Recommender),
             _ => Err(ModelError::Snapshot("users of no recommender".into())),
+        }
+    }
+
+    /// Gives the weights of a model that reads text; of others nothing.
+    pub(crate) fn collect(&self, to: &mut Collector) {
+        match self {
+            Self::Bert(bert) => bert.collect(to),
+            Self::Llama(llama) => llama.collect(to),
+            Self::Transformer(transformer) => transformer.collect(to),
+            _ => {}
         }
     }
 

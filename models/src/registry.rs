@@ -7,16 +7,17 @@ use convoke_protocol::task::ModelSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::arch::bert::BertConfig;
+use crate::arch::bert::{self, BertConfig};
 use crate::arch::cnn::CnnConfig;
-use crate::arch::llama::LlamaConfig;
+use crate::arch::llama::{self, LlamaConfig};
 use crate::arch::mlp::MlpConfig;
 use crate::arch::recommender::RecommenderConfig;
 use crate::arch::resnet18::Resnet18Config;
-use crate::arch::transformer::TransformerConfig;
+use crate::arch::transformer::{self, TransformerConfig};
 use crate::base::Base;
 use crate::data::TextConfig;
 use crate::error::ModelError;
+use crate::layers::Naming;
 
 /// A kind of model, as a task file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -269,6 +270,16 @@ impl ModelConfig {
             Self::Bert(config) => Some(config.vocab_size),
             Self::Llama(config) => Some(config.vocab_size),
             Self::Transformer(config) => Some(config.vocabulary),
+            _ => None,
+        }
+    }
+
+    /// How a base names its tensors, of a model that can have one.
+    pub(crate) fn naming(&self) -> Option<Naming> {
+        match self {
+            Self::Bert(_) => Some(bert::NAMING),
+            Self::Llama(_) => Some(llama::NAMING),
+            Self::Transformer(_) => Some(transformer::NAMING),
             _ => None,
         }
     }

@@ -7,12 +7,16 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use crate::adapter::AdapterConfig;
 use crate::arch::cnn::{CnnConfig, Downsample};
+use crate::arch::mlp::MlpConfig;
 use crate::batch::Batch;
-use crate::device::ComputeDevice;
+use crate::device::{ComputeDevice, Precision};
 use crate::error::ModelError;
+use crate::layers::Builder;
 use crate::model::Model;
 use crate::network::Network;
+use crate::ops::autocast;
 use crate::ops::matmul::{Matrix, multiply_to};
 use crate::optimizer::Optimizer;
 use crate::registry::ModelConfig;
@@ -23,6 +27,8 @@ use crate::train::ClientOptimizer;
 pub struct SpeedConfig {
     /// Examples in a step, at least 1.
     pub batch_size: usize,
+    /// Tokens in an example of text, at least 1.
+    pub sequence_len: usize,
     /// Steps in a pass, at least 1.
     pub steps: usize,
     /// Passes, of which the fastest counts; at least 1.
@@ -60,23 +66,25 @@ impl TrainingSpeed {
     }
 }
 
-/// Trains on made-up examples that are on the device already.
+/// Trains a model of weights and on examples that are made up, with an adapter if one is given.
 ///
 /// # Errors
-/// [`ModelError::Config`] for a model that there is no measurement of; [`ModelError::Compute`].
+/// [`ModelError::Config`] for settings out of range, or a model that there is no measurement of;
+/// [`ModelError::Compute`].
 pub fn measure_training(
-    model: &Model,
+    model: &ModelConfig,
+    adapter: Option<&AdapterConfig>,
     config: &SpeedConfig,
     device: &ComputeDevice,
 ) -> Result<TrainingSpeed, ModelError> {
+    let _precision = autocast::enter(device.precision());
     let device = device.device.clone().autodiff();
-    let batches = batches(model, config.batch_size, &device)?;
-    let network = model.load(&model.frame(&device)?, &model.initial(7)?, &device)?;
+    let (flops_per_unit, unit) = flops_per_unit(model, adapter, config.sequence_len)?;
     let mut run = Run {
-        network: Some(network),
+        network: Some(network(model, adapter, &device)?),
         optimizer: Optimizer::new(config.optimizer),
         client_lr: config.client_lr,
-        batches,
+        batches: batches(model, config, &device),
         steps: 0,
     };
     run.steps(config.steps.div_ceil(10).max(2))?;
@@ -90,11 +98,26 @@ pub fn measure_training(
     Ok(TrainingSpeed {
         seconds,
         units: units as u64,
-        unit: "samples/s",
+        unit,
         loss,
-        flops_per_unit: flops_per_unit(model.config()),
+        flops_per_unit,
     })
 }
+
+fn network(
+    config: &ModelConfig,
+    adapter: Option<&AdapterConfig>,
+    device: &Device,
+) -> Result<Network, ModelError> {
+    if config.vocabulary().is_some() {
+        let builder = Builder::new(device).with_adapter(adapter);
+        return Network::new(config, &builder.seeded(SEED).frozen_drawn());
+    }
+    let model = Model::new(config.clone())?;
+    model.load(&model.frame(device)?, &model.initial(SEED)?, device)
+}
+
+const SEED: u64 = 7;
 
 /// Multiplications and additions a second of products of large matrices, on all threads: the
 /// fastest of `passes`.
@@ -126,8 +149,7 @@ impl Run {
     fn steps(&mut self, steps: usize) -> Result<f32, ModelError> {
         let mut loss = 0.0;
         for _ in 0..steps {
-            // On a thread of the pool, so that work is shared without waking it each time.
-            loss = rayon::scope(|_| self.step())?;
+            loss = on_pool(|| self.step())?;
         }
         Ok(loss)
     }
@@ -146,47 +168,109 @@ impl Run {
     }
 }
 
+/// Runs on a thread of the pool, so that work is shared without waking it each time; or here, if
+/// products are in another format than the pool's threads'.
+fn on_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+    match autocast::current() {
+        Precision::F32 => rayon::scope(|_| run()),
+        _ => run(),
+    }
+}
+
 /// A few batches from one seed.
-fn batches(model: &Model, size: usize, device: &Device) -> Result<Vec<Batch>, ModelError> {
-    let mut rng = ChaCha20Rng::seed_from_u64(7);
-    let [height, width, classes] = match model.config() {
-        ModelConfig::Cnn(config) => [config.height, config.width, config.classes],
-        ModelConfig::Mlp(config) => [config.height, config.width, config.classes],
+fn batches(model: &ModelConfig, config: &SpeedConfig, device: &Device) -> Vec<Batch> {
+    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
+    let size = config.batch_size.max(1);
+    let mut batch = || match *model {
+        ModelConfig::Cnn(CnnConfig {
+            height,
+            width,
+            classes,
+            ..
+        })
+        | ModelConfig::Mlp(MlpConfig {
+            height,
+            width,
+            classes,
+            ..
+        }) => {
+            let pixels = (0..size * height * width).map(|_| rng.random_range(-1.0..1.0f32));
+            let data = TensorData::new(pixels.collect(), [size, height, width]);
+            let labels = (0..size).map(|_| rng.random_range(0..classes as u32));
+            Batch::Images {
+                pixels: Tensor::from_data(data, device),
+                labels: labels.collect(),
+            }
+        }
+        _ => {
+            let vocabulary = model.vocabulary().unwrap_or(1) as u32;
+            let tokens = size * config.sequence_len.max(1);
+            let mut draw = || -> Vec<u32> {
+                let token = |_| rng.random_range(0..vocabulary);
+                (0..tokens).map(token).collect()
+            };
+            let ids: Vec<i32> = draw().into_iter().map(|id| id as i32).collect();
+            let ids = TensorData::new(ids, [size, config.sequence_len.max(1)]);
+            Batch::Tokens {
+                ids: Tensor::from_data(ids, device),
+                targets: draw(),
+                weights: vec![1.0; tokens],
+                bytes: 0,
+            }
+        }
+    };
+    (0..4).map(|_| batch()).collect()
+}
+
+/// Forward, and back to weights and inputs; back to one of the two alone where the input is data
+/// or the weights are frozen.
+const ALL: usize = 6;
+const BACK_TO_ONE: usize = 4;
+
+/// And what the units are.
+fn flops_per_unit(
+    config: &ModelConfig,
+    adapter: Option<&AdapterConfig>,
+    time: usize,
+) -> Result<(f64, &'static str), ModelError> {
+    let (flops, unit) = match config {
+        ModelConfig::Cnn(config) => (of_cnn(config), "samples/s"),
+        ModelConfig::Mlp(config) => {
+            let pixels = config.height * config.width;
+            let flops = BACK_TO_ONE * pixels * config.hidden + ALL * config.hidden * config.classes;
+            (flops, "samples/s")
+        }
+        ModelConfig::Transformer(config) => {
+            let width = config.width;
+            // Queries, keys, values, output; up and down. Half of the scores are hidden.
+            let block = 12 * width * width + width * time;
+            (
+                ALL * (config.layers * block + width * config.vocabulary),
+                "tokens/s",
+            )
+        }
+        ModelConfig::Llama(config) => {
+            let width = config.hidden_size;
+            let d = match config.head_dim {
+                0 => width / config.num_attention_heads,
+                d => d,
+            };
+            let (heads, heads_kv) = (config.num_attention_heads, config.num_key_value_heads);
+            let dense = 2 * width * d * (heads + heads_kv) + 3 * width * config.intermediate_size;
+            let layers = config.num_hidden_layers;
+            let of_dense = if adapter.is_some() { BACK_TO_ONE } else { ALL };
+            let dense = of_dense * (layers * dense + width * config.vocab_size);
+            (dense + ALL * layers * heads * d * time, "tokens/s")
+        }
         other => {
             return Err(ModelError::Config {
                 field: "model",
                 got: other.kind().name().into(),
-                allowed: "one that is measured: cnn, mlp",
+                allowed: "cnn, mlp, transformer or llama",
             });
         }
     };
-    let mut batch = || {
-        let pixels = (0..size * height * width).map(|_| rng.random_range(-1.0..1.0f32));
-        let data = TensorData::new(pixels.collect(), [size, height, width]);
-        Batch::Images {
-            pixels: Tensor::from_data(data, device),
-            labels: (0..size)
-                .map(|_| rng.random_range(0..classes as u32))
-                .collect(),
-        }
-    };
-    Ok((0..4).map(|_| batch()).collect())
-}
-
-/// Forward, and back to weights and inputs; back to the weights alone where the input is data.
-const ALL: usize = 6;
-const WITHOUT_INPUT: usize = 4;
-
-fn flops_per_unit(config: &ModelConfig) -> f64 {
-    let flops = match config {
-        ModelConfig::Cnn(config) => of_cnn(config),
-        ModelConfig::Mlp(config) => {
-            WITHOUT_INPUT * config.height * config.width * config.hidden
-                + ALL * config.hidden * config.classes
-        }
-        _ => 0,
-    };
-    flops as f64
+    Ok((flops as f64, unit))
 }
 
 fn of_cnn(config: &CnnConfig) -> usize {
@@ -204,6 +288,6 @@ fn of_cnn(config: &CnnConfig) -> usize {
         0 => features * config.classes,
         hidden => hidden * (features + config.classes),
     };
-    let convolutions = WITHOUT_INPUT * pixels(1) * 9 * first + ALL * pixels(2) * 9 * first * second;
+    let convolutions = BACK_TO_ONE * pixels(1) * 9 * first + ALL * pixels(2) * 9 * first * second;
     convolutions + ALL * dense
 }

@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod devnet;
 pub(crate) mod evaluate;
+pub(crate) mod model;
 pub(crate) mod proofs;
 pub(crate) mod rewards;
 pub(crate) mod rules;
@@ -57,6 +58,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(args, format).await,
         Command::Data(command) => data::run(&command, format),
         Command::Bench(command) => bench::run(command, format).await,
+        Command::Model(command) => model::run(&command, format),
         Command::Train(args) => train::run(&args, format),
         Command::Evaluate(args) => evaluate::run(&args, format),
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{INIT_STD, Settings, check_text, merged, positions, split, text_config};
 use crate::data::TextConfig;
 use crate::error::{ModelError, in_range};
+use crate::export::Collector;
 use crate::layers::{Builder, Embedding, LayerNorm, Linear, Naming};
 use crate::ops::{self, Activation, Mask};
 
@@ -228,6 +229,22 @@ impl Bert {
         })
     }
 
+    pub(crate) fn collect(&self, to: &mut Collector) {
+        let tables = [
+            ("words", &self.words),
+            ("positions", &self.positions),
+            ("segments", &self.segments),
+        ];
+        for (name, table) in tables {
+            table.collect(name, to);
+        }
+        self.norm.collect("norm", to);
+        for (layer, block) in self.layers.iter().enumerate() {
+            block.collect(&format!("layers.{layer}"), to);
+        }
+        self.classifier.collect("classifier", to);
+    }
+
     /// Logits of each text's classes.
     ///
     /// # Shapes
@@ -323,6 +340,23 @@ impl Block {
         })
     }
 
+    fn collect(&self, path: &str, to: &mut Collector) {
+        let layers = [
+            ("query", &self.query),
+            ("key", &self.key),
+            ("value", &self.value),
+            ("attention_output", &self.attention_output),
+            ("intermediate", &self.intermediate),
+            ("output", &self.output),
+        ];
+        for (name, layer) in layers {
+            layer.collect(&format!("{path}.{name}"), to);
+        }
+        self.attention_norm
+            .collect(&format!("{path}.attention_norm"), to);
+        self.norm.collect(&format!("{path}.norm"), to);
+    }
+
     fn forward(&self, x: Tensor<2>, dims: [usize; 3], mask: Mask<'_>) -> Tensor<2> {
         let project = |layer: &Linear| split(layer.forward(x.clone(), Activation::Identity), dims);
         let (q, k, v) = (
@@ -343,6 +377,7 @@ impl Block {
 pub(crate) const NAMING: Naming = Naming {
     to_hugging_face,
     prefix: "bert.",
+    class_prefix: "",
     outputs_first: true,
     targets: &["query", "value"],
 };

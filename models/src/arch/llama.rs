@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{INIT_STD, SEQUENCE_LEN, Settings, check_text, merged, split, text_config};
 use crate::data::{ChatTemplate, TextConfig};
 use crate::error::{ModelError, in_range};
+use crate::export::Collector;
 use crate::layers::{Builder, Embedding, Linear, Naming, RmsNorm};
 use crate::ops::{self, Activation, Mask, RopeStyle};
 
@@ -262,6 +263,17 @@ impl Llama {
         })
     }
 
+    pub(crate) fn collect(&self, to: &mut Collector) {
+        self.embed_tokens.collect("embed_tokens", to);
+        for (layer, block) in self.layers.iter().enumerate() {
+            block.collect(&format!("layers.{layer}"), to);
+        }
+        self.norm.collect("norm", to);
+        if let Some(head) = &self.lm_head {
+            head.collect("lm_head", to);
+        }
+    }
+
     /// What the last block gives for each position, normalized.
     ///
     /// # Shapes
@@ -311,6 +323,29 @@ impl Block {
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: FeedForward::new(config, builder, &format!("{path}.mlp"))?,
         })
+    }
+
+    fn collect(&self, path: &str, to: &mut Collector) {
+        let norms = [
+            ("input_layernorm", &self.input_layernorm),
+            ("post_attention_layernorm", &self.post_attention_layernorm),
+        ];
+        for (name, norm) in norms {
+            norm.collect(&format!("{path}.{name}"), to);
+        }
+        let (attention, feed_forward) = (&self.self_attn, &self.mlp);
+        let layers = [
+            ("self_attn.q_proj", &attention.q_proj),
+            ("self_attn.k_proj", &attention.k_proj),
+            ("self_attn.v_proj", &attention.v_proj),
+            ("self_attn.o_proj", &attention.o_proj),
+            ("mlp.gate_proj", &feed_forward.gate_proj),
+            ("mlp.up_proj", &feed_forward.up_proj),
+            ("mlp.down_proj", &feed_forward.down_proj),
+        ];
+        for (name, layer) in layers {
+            layer.collect(&format!("{path}.{name}"), to);
+        }
     }
 
     fn forward(&self, x: Tensor<2>, dims: [usize; 3]) -> Tensor<2> {
@@ -413,6 +448,7 @@ pub(crate) const NAMING: Naming = Naming {
         false => format!("model.{path}"),
     },
     prefix: "",
+    class_prefix: "",
     outputs_first: true,
     targets: &["q_proj", "v_proj"],
 };

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{INIT_STD, Settings, check_text, merged, positions, split, text_config};
 use crate::data::{ChatTemplate, TextConfig};
 use crate::error::{ModelError, in_range};
+use crate::export::Collector;
 use crate::layers::{Builder, Embedding, LayerNorm, Linear, Naming};
 use crate::ops::{self, Activation, Mask};
 
@@ -154,6 +155,15 @@ impl Transformer {
         })
     }
 
+    pub(crate) fn collect(&self, to: &mut Collector) {
+        self.wte.collect("wte", to);
+        self.wpe.collect("wpe", to);
+        for (layer, block) in self.h.iter().enumerate() {
+            block.collect(&format!("h.{layer}"), to);
+        }
+        self.ln_f.collect("ln_f", to);
+    }
+
     /// What the last block gives for each position, normalized.
     ///
     /// # Shapes
@@ -215,6 +225,20 @@ impl Block {
         })
     }
 
+    fn collect(&self, path: &str, to: &mut Collector) {
+        self.ln_1.collect(&format!("{path}.ln_1"), to);
+        self.ln_2.collect(&format!("{path}.ln_2"), to);
+        let layers = [
+            ("attn.c_attn", &self.attn.c_attn),
+            ("attn.c_proj", &self.attn.c_proj),
+            ("mlp.c_fc", &self.mlp.c_fc),
+            ("mlp.c_proj", &self.mlp.c_proj),
+        ];
+        for (name, layer) in layers {
+            layer.collect(&format!("{path}.{name}"), to);
+        }
+    }
+
     fn forward(&self, x: Tensor<2>, dims: [usize; 3]) -> Tensor<2> {
         let x = x.clone() + self.attn.forward(self.ln_1.forward(x), dims);
         x.clone() + self.mlp.forward(self.ln_2.forward(x))
@@ -233,12 +257,12 @@ struct Attention {
 impl Attention {
     fn forward(&self, x: Tensor<2>, [batch, time, width]: [usize; 3]) -> Tensor<2> {
         let qkv = self.c_attn.forward(x, Activation::Identity);
-        let part = |index: usize| {
-            let columns = qkv.clone().narrow(1, index * width, width);
-            split(columns, [batch, time, width])
-        };
-        let (q, k, v) = (part(0), part(1), part(2));
-        let y = ops::attention(q, k, v, self.heads, self.heads, Mask::Causal);
+        let y = ops::attention_of(
+            split(qkv, [batch, time, 3 * width]),
+            self.heads,
+            self.heads,
+            Mask::Causal,
+        );
         self.c_proj.forward(merged(y), Activation::Identity)
     }
 }
@@ -263,6 +287,7 @@ const EPS: f64 = 1e-5;
 pub(crate) const NAMING: Naming = Naming {
     to_hugging_face: str::to_owned,
     prefix: "transformer.",
+    class_prefix: "transformer.",
     outputs_first: false,
     targets: &["c_attn"],
 };

@@ -28,6 +28,7 @@ pub use cache::Cache;
 pub use encoding::Encoding;
 pub(crate) use encoding::{to_q4_1, to_q8_0};
 pub use manifest::{BaseFile, Manifest};
+pub(crate) use safetensors::SINGLE;
 pub use source::BaseSource;
 
 /// The opened base of a model: settings, tokenizer, and tensors to be read by name.
@@ -36,6 +37,7 @@ pub struct Base {
     folder: PathBuf,
     config: Value,
     tokenizer: TokenizerSource,
+    tokenizer_config: Value,
     files: Vec<(PathBuf, Mutex<File>)>,
     tensors: BTreeMap<String, Stored>,
 }
@@ -78,6 +80,7 @@ impl Base {
             folder: folder.to_owned(),
             config,
             tokenizer,
+            tokenizer_config: gguf::tokenizer_config(&head),
             files: vec![opened(path)?],
             tensors: head.tensors,
         })
@@ -107,6 +110,7 @@ impl Base {
             folder: folder.to_owned(),
             config,
             tokenizer,
+            tokenizer_config: serde_json::json!({ "tokenizer_class": "PreTrainedTokenizerFast" }),
             files,
             tensors,
         })
@@ -134,6 +138,19 @@ impl Base {
             TokenizerSource::None => Err(refused(&self.folder, "there is no tokenizer.json")),
             TokenizerSource::Unknown(reason) => Err(refused(&self.folder, reason)),
         }
+    }
+
+    /// What `tokenizer_config.json` says: the folder's own, or what a GGUF file knows of it.
+    ///
+    /// # Errors
+    /// [`ModelError::File`]; [`ModelError::Base`] if it is damaged.
+    pub fn tokenizer_config(&self) -> Result<Value, ModelError> {
+        let path = self.folder.join("tokenizer_config.json");
+        if path.is_file() {
+            let text = bounded(&path, CONFIG_BYTES_MAX)?;
+            return serde_json::from_slice(&text).map_err(|error| refused(&path, error));
+        }
+        Ok(self.tokenizer_config.clone())
     }
 
     /// Names and shapes of all tensors, ordered by name; outermost dimension first.

@@ -138,6 +138,11 @@ impl Blocks {
         Tensor::from_data(data, &device)
     }
 
+    /// All of it as numbers, `[outputs, inputs]`.
+    pub(super) fn dense(&self) -> Tensor<2> {
+        Tensor::from_primitive::<Flex>(self.0.decoded(0, self.0.outputs))
+    }
+
     fn forward(&self, x: &FlexTensor) -> FlexTensor {
         let pieces = self.0.pieces().map(|(from, rows)| {
             let piece = self.0.decoded(from, rows);

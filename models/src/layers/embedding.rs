@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
 use super::{Blocks, Weight, value};
+use crate::export::Collector;
 use crate::ops::{self, Activation};
 
 /// A vector for each token, which may also serve as the head that maps back to tokens.
@@ -50,6 +51,14 @@ impl Embedding {
                 ops::embedding(table, ids)
             }
         }
+    }
+
+    pub(crate) fn collect(&self, path: &str, to: &mut Collector) {
+        let table = match &self.blocks {
+            None => value(self.weight.as_ref(), self.frozen.as_ref(), false),
+            Some(blocks) => blocks.dense(),
+        };
+        to.plain(&format!("{path}.weight"), table);
     }
 
     /// Each vector's product with each of the table's.

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::{Blocks, Weight, value};
+use crate::export::Collector;
 use crate::ops::{self, Activation};
 
 /// `y = x W + b`, and with an adapter `y = x W + b + (α/r) (x A) B` (Hu et al. 2021,
@@ -78,6 +79,23 @@ impl Linear {
         let adapted = ops::linear(low, b.val(), None, Activation::Identity);
         let y = self.base(x, Activation::Identity) + adapted;
         activate(y, activation)
+    }
+
+    /// Gives the weight, with the adapter merged into it, and the bias.
+    pub(crate) fn collect(&self, path: &str, to: &mut Collector) {
+        let weight = match &self.blocks {
+            None => value(self.weight.as_ref(), self.frozen.as_ref(), false),
+            Some(blocks) => blocks.dense().transpose(),
+        };
+        let weight = match (&self.lora_a, &self.lora_b) {
+            (Some(a), Some(b)) => weight + a.val().matmul(b.val()) * self.scale,
+            _ => weight,
+        };
+        to.dense(&format!("{path}.weight"), weight);
+        if self.has_bias {
+            let bias = value(self.bias.as_ref(), self.frozen_bias.as_ref(), false);
+            to.plain(&format!("{path}.bias"), bias);
+        }
     }
 
     fn base(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {

@@ -36,6 +36,8 @@ pub struct Builder<'a> {
     base: Option<&'a Base>,
     adapter: Option<&'a AdapterConfig>,
     seed: Option<u64>,
+    /// Whether what is frozen is drawn, too, for want of a base.
+    frozen_drawn: bool,
     naming: Naming,
 }
 
@@ -46,6 +48,8 @@ pub(crate) struct Naming {
     pub(crate) to_hugging_face: fn(&str) -> String,
     /// What all names begin with in some bases and not in others.
     pub(crate) prefix: &'static str,
+    /// What all names begin with in the class that exports are loaded by.
+    pub(crate) class_prefix: &'static str,
     /// Whether dense weights are `[outputs, inputs]` in the base, as PyTorch's `Linear` has them.
     pub(crate) outputs_first: bool,
     /// Layers that get an adapter unless a task says otherwise.
@@ -78,9 +82,11 @@ impl<'a> Builder<'a> {
             base: None,
             adapter: None,
             seed: None,
+            frozen_drawn: false,
             naming: Naming {
                 to_hugging_face: str::to_owned,
                 prefix: "",
+                class_prefix: "",
                 outputs_first: true,
                 targets: &[],
             },
@@ -109,6 +115,14 @@ impl<'a> Builder<'a> {
     pub fn seeded(self, seed: u64) -> Self {
         Self {
             seed: Some(seed),
+            ..self
+        }
+    }
+
+    /// With frozen weights drawn by the seed, too: a model that computes as fast as with a base.
+    pub(crate) fn frozen_drawn(self) -> Self {
+        Self {
+            frozen_drawn: true,
             ..self
         }
     }
@@ -291,6 +305,10 @@ impl<'a> Builder<'a> {
                 Weight::Frozen(Some(Tensor::from_data(data, &device)))
             }
             Some(values) => Weight::Trained(self.given(shape, values)),
+            None if frozen && self.frozen_drawn => {
+                let drawn = self.param(path, shape, init);
+                Weight::Frozen(Some(drawn.val().inner()))
+            }
             None if frozen => Weight::Frozen(None),
             None => Weight::Trained(self.param(path, shape, init)),
         }

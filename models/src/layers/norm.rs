@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::{Weight, value};
+use crate::export::Collector;
 use crate::ops;
 
 /// Layer normalization: see [`ops::layer_norm`].
@@ -30,6 +31,13 @@ impl LayerNorm {
             frozen_bias,
             eps,
         }
+    }
+
+    pub(crate) fn collect(&self, path: &str, to: &mut Collector) {
+        let weight = value(self.weight.as_ref(), self.frozen.as_ref(), false);
+        to.plain(&format!("{path}.weight"), weight);
+        let bias = value(self.bias.as_ref(), self.frozen_bias.as_ref(), false);
+        to.plain(&format!("{path}.bias"), bias);
     }
 
     /// # Shapes
@@ -60,6 +68,11 @@ impl RmsNorm {
             frozen,
             eps,
         }
+    }
+
+    pub(crate) fn collect(&self, path: &str, to: &mut Collector) {
+        let weight = value(self.weight.as_ref(), self.frozen.as_ref(), false);
+        to.plain(&format!("{path}.weight"), weight);
     }
 
     /// # Shapes

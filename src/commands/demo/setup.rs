@@ -14,10 +14,9 @@ use tokio::task::JoinSet;
 
 use super::cast::{self, Cast, Player};
 use super::plan::Plan;
-use crate::commands::{chain, data, stake, task};
+use crate::commands::{chain, data, model, stake, task};
 use crate::live::View;
 use crate::live::board::Board;
-use crate::model;
 use crate::money::tokens;
 use crate::output::Format;
 use crate::processes::Processes;

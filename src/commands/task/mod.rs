@@ -17,8 +17,8 @@ use serde_json::json;
 
 pub(crate) use self::file::TaskFile;
 use crate::address;
+use crate::commands::model;
 use crate::failure::{HintExt as _, usage};
-use crate::model;
 use crate::money::{self, Decimal, Unit};
 use crate::output::Format;
 use crate::session::{Deed, SenderArgs};

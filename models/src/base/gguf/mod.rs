@@ -19,7 +19,7 @@ mod reader;
 mod tokenizer;
 
 pub(crate) use config::to_hugging_face as config;
-pub(crate) use tokenizer::tokenizer;
+pub(crate) use tokenizer::{tokenizer, tokenizer_config};
 
 /// A value of the metadata.
 #[derive(Debug, Clone, PartialEq)]

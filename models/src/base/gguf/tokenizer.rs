@@ -1,5 +1,6 @@
 //! The tokenizer inside a GGUF file: byte-level BPE from its vocabulary and merges.
 
+use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -51,6 +52,27 @@ pub(crate) fn tokenizer(head: &Head) -> Result<Tokenizer, String> {
     let special = special(head, tokens);
     tokenizer.add_special_tokens(&special);
     Ok(tokenizer)
+}
+
+/// What `tokenizer_config.json` would say.
+pub(crate) fn tokenizer_config(head: &Head) -> Value {
+    let mut config = Map::new();
+    config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
+    let tokens = head.texts("tokenizer.ggml.tokens").unwrap_or_default();
+    for (ours, theirs) in [
+        ("tokenizer.ggml.bos_token_id", "bos_token"),
+        ("tokenizer.ggml.eos_token_id", "eos_token"),
+        ("tokenizer.ggml.padding_token_id", "pad_token"),
+    ] {
+        let id = head.integer(ours).and_then(|id| usize::try_from(id).ok());
+        if let Some(token) = id.and_then(|id| tokens.get(id)) {
+            config.insert(theirs.into(), json!(token));
+        }
+    }
+    if let Some(template) = head.text("tokenizer.chat_template") {
+        config.insert("chat_template".into(), json!(template));
+    }
+    Value::Object(config)
 }
 
 /// Tokens that the file marks as control tokens: they stand for themselves in a text.
