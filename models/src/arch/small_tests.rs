@@ -45,7 +45,7 @@ fn load(config: ModelConfig, device: &Device) -> Network {
         all.extend(own.map(|value| centre + 0.5 * value));
     }
     let parameters = Parameters::new(model.layout().to_vec(), all).unwrap();
-    let network = model.load(&model.frame(device), &parameters, device);
+    let network = model.load(&model.frame(device).unwrap(), &parameters, device);
     network.unwrap()
 }
 
