@@ -10,6 +10,7 @@ use super::scaling::LossScale;
 use super::snapshot::{Header, Snapshot, subject};
 use super::{Observer, StepReport, TrainConfig, Trained, Training};
 use crate::batch::floats;
+use crate::control::Correction;
 use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::evaluate::Evaluator;
@@ -71,9 +72,7 @@ impl<'a> Session<'a> {
                 stale: 0,
             }),
         };
-        let correction = training
-            .correction
-            .map(|correction| correction.parameters());
+        let correction = training.correction.map(Correction::parameters);
         let log_prior = config.calibrated.then(|| log_prior(model, data, &device));
         let mut session = Self {
             training,
