@@ -199,7 +199,7 @@ mod tests {
 
     fn files(bench: &Workbench, seed: u64) -> Files {
         Files {
-            checkpoint: bench.model.initial(seed).to_safetensors(),
+            checkpoint: bench.model.initial(seed).unwrap().to_safetensors(),
             server_control: None,
             own_control: None,
         }

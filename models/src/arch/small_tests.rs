@@ -14,7 +14,7 @@ use crate::batch::{Batch, integers};
 use crate::flatten::Path;
 use crate::model::Model;
 use crate::network::Network;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, TensorSpec};
 use crate::registry::ModelConfig;
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ fn formula(count: usize, first: usize) -> Vec<f32> {
 
 fn load(config: ModelConfig, device: &Device) -> Network {
     let model = Model::new(config).unwrap();
-    let count = model.layout().iter().map(|spec| spec.len()).sum();
+    let count = model.layout().iter().map(TensorSpec::len).sum();
     let mut values = formula(count, 0).into_iter();
     let mut all = Vec::new();
     for spec in model.layout() {

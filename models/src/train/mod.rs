@@ -43,7 +43,8 @@ pub trait Observer {
     /// A step is done. A break stops the training, and loses it but for a snapshot.
     fn step(&mut self, report: &StepReport) -> ControlFlow<()>;
 
-    /// Whether to be given a snapshot after this step; asked before [`step`](Self::step).
+    /// Whether to be given a snapshot of where this step leads to; asked after
+    /// [`step`](Self::step), even if that was a break.
     fn wants_snapshot(&mut self, _report: &StepReport) -> bool {
         false
     }

@@ -10,6 +10,7 @@ use super::scaling::LossScale;
 use super::snapshot::{Header, Snapshot, subject};
 use super::{Observer, StepReport, TrainConfig, Trained, Training};
 use crate::batch::floats;
+use crate::control::Correction;
 use crate::data::Dataset;
 use crate::error::ModelError;
 use crate::evaluate::Evaluator;
@@ -71,9 +72,7 @@ impl<'a> Session<'a> {
                 stale: 0,
             }),
         };
-        let correction = training
-            .correction
-            .map(|correction| correction.parameters());
+        let correction = training.correction.map(Correction::parameters);
         let log_prior = config.calibrated.then(|| log_prior(model, data, &device));
         let mut session = Self {
             training,
@@ -124,10 +123,12 @@ impl<'a> Session<'a> {
             for batch in order.chunks(config.batch_size).skip(done).take(left) {
                 let report = self.advance(batch, epoch, steps)?;
                 stopped = self.stop_early(observer)?;
+                let asked = observer.step(&report);
+                // Behind the report: whoever goes on from it need not report this step again.
                 if observer.wants_snapshot(&report) {
                     observer.snapshot(self.snapshot()?);
                 }
-                if observer.step(&report).is_break() {
+                if asked.is_break() {
                     return Err(ModelError::Interrupted { step: self.step });
                 }
                 if stopped {
