@@ -119,7 +119,8 @@ pub struct TrainConfig {
     pub proximal: f64,
     /// When to stop before all steps are done, and to take the best parameters so far.
     pub early_stop: Option<EarlyStop>,
-    /// Whether the loss allows for the party's own class frequencies, see [`train`]. It helps
+    /// Whether the loss allows for the party's own class frequencies, see
+    /// [`train`](fn@crate::train). It helps
     /// wherever parties hold different classes, and does nothing where all hold the same.
     pub calibrated: bool,
     /// Gradients are scaled down to this norm, over all tensors together, if set; above 0.
