@@ -124,6 +124,23 @@ fn transformer_is_gpt2() {
 }
 
 #[test]
+fn a_transformer_runs_on_blocks_whose_rows_are_inputs_in_its_file() {
+    let base = Base::open(&fixture("gpt2")).unwrap();
+    let config = TransformerConfig::from_hugging_face(base.config()).unwrap();
+    let expected = Expected::of("gpt2");
+    let device = Device::flex();
+    let adapter = adapter(&["c_attn"], FrozenPrecision::Q8_0);
+    let builder = Builder::new(&device)
+        .with_base(Some(&base))
+        .with_adapter(Some(&adapter));
+    let model = Transformer::new(&config, &builder).unwrap();
+    let hidden = model.hidden(expected.ids(&device));
+    let logits = values(model.logits(merged(hidden)));
+    let difference = largest_difference(&logits, expected.values("logits"));
+    assert!(difference > 1e-5 && difference < 0.2, "{difference}");
+}
+
+#[test]
 fn bert_is_that_of_transformers_with_padding() {
     let base = Base::open(&fixture("bert")).unwrap();
     let expected = Expected::of("bert");

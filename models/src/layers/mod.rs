@@ -157,7 +157,9 @@ impl<'a> Builder<'a> {
             None
         };
         let weight = format!("{path}.weight");
-        let mut linear = match self.blocks(&weight, [inputs, outputs])? {
+        let (outputs_first, precision) = (self.naming.outputs_first, self.precision());
+        let blocks = self.blocks(&weight, [inputs, outputs], outputs_first, precision)?;
+        let mut linear = match blocks {
             Some(blocks) => Linear::quantized(blocks, bias),
             None => Linear::new(self.matrix(&weight, [inputs, outputs], std)?, bias),
         };
@@ -210,8 +212,13 @@ impl<'a> Builder<'a> {
             outputs_first: false,
             ..self.naming
         });
+        // Coarser blocks would cost an embedding far more than they do other layers.
+        let precision = match self.precision() {
+            FrozenPrecision::Q4_1 => FrozenPrecision::Q8_0,
+            other => other,
+        };
         // Written row by row, as a dense layer that maps back to the vocabulary.
-        if let Some(blocks) = self.blocks(&name, [width, rows])? {
+        if let Some(blocks) = self.blocks(&name, [width, rows], true, precision)? {
             return Ok(Embedding::quantized(blocks));
         }
         Ok(Embedding::new(rows_first.matrix(
@@ -270,26 +277,30 @@ impl<'a> Builder<'a> {
     }
 
     /// A frozen matrix in quantized blocks, if the adapter asks for them and the device can use
-    /// them; rows are outputs.
+    /// them.
     fn blocks(
         &self,
         path: &str,
         [inputs, outputs]: [usize; 2],
+        outputs_first: bool,
+        precision: FrozenPrecision,
     ) -> Result<Option<Blocks>, ModelError> {
-        let (Some(base), Some(adapter)) = (self.base, self.adapter) else {
+        let Some(base) = self.base.filter(|_| precision != FrozenPrecision::F32) else {
             return Ok(None);
         };
-        if adapter.precision == FrozenPrecision::F32 {
-            return Ok(None);
-        }
         let name = self.name_in(base, path);
-        let rows_are_outputs = self.naming.outputs_first;
-        let raw = if rows_are_outputs {
+        let raw = if outputs_first {
             base.read(&name, &[outputs, inputs])?
         } else {
             base.read(&name, &[inputs, outputs])?
         };
-        Blocks::new(raw, !rows_are_outputs, adapter.precision, &self.device)
+        Blocks::new(raw, !outputs_first, precision, &self.device)
+    }
+
+    /// How frozen matrices are kept.
+    fn precision(&self) -> FrozenPrecision {
+        let adapter = self.adapter.map(|adapter| adapter.precision);
+        adapter.unwrap_or(FrozenPrecision::F32)
     }
 
     fn weight<const D: usize>(

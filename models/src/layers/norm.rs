@@ -7,7 +7,7 @@ use super::{Weight, value};
 use crate::export::Collector;
 use crate::ops;
 
-/// Layer normalization: see [`ops::layer_norm`].
+/// Normalization of each row by its mean and variance (Ba et al. 2016, arXiv:1607.06450).
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     weight: Option<Param<Tensor<1>>>,
@@ -50,7 +50,8 @@ impl LayerNorm {
     }
 }
 
-/// Normalization by the root mean square: see [`ops::rms_norm`].
+/// Normalization of each row by its root mean square (Zhang and Sennrich 2019,
+/// arXiv:1910.07467).
 #[derive(Module, Debug)]
 pub struct RmsNorm {
     weight: Option<Param<Tensor<1>>>,
