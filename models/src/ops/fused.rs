@@ -83,7 +83,9 @@ pub(crate) fn apply<F: Fused<N>, const N: usize, const D: usize>(
         Input::Tracked(tensor) => tensor,
         Input::Plain(tensor) => FloatTensor::<Autodiff<Flex>>::new(tensor),
     });
-    let tracked = inputs.each_ref().map(|input| input.is_tracked());
+    let tracked = inputs
+        .each_ref()
+        .map(FloatTensor::<Autodiff<Flex>>::is_tracked);
     let mut nodes = Vec::with_capacity(N);
     let inputs = inputs.map(|input| {
         let (tensor, node) = input.into_parts();
