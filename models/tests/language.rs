@@ -105,7 +105,7 @@ fn a_base_is_tuned_by_adapters_and_as_a_whole() {
 #[test]
 fn an_adapter_travels_without_its_base() {
     let model = of_base("llama", Some(adapter(FrozenPrecision::F32)));
-    let values: usize = model.layout().iter().map(|spec| spec.len()).sum();
+    let values: usize = model.layout().iter().map(TensorSpec::len).sum();
     // Two layers, queries 32 to 32 and values 32 to 16, rank 4.
     assert_eq!(values, 2 * (4 * 64 + 4 * 48));
     assert!(

@@ -9,6 +9,7 @@ use convoke_models::{
 };
 use serde_json::{Value, json};
 
+use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};

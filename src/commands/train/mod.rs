@@ -18,6 +18,7 @@ use serde_json::json;
 use self::folder::{Folder, Progress};
 use self::watch::{Metrics, Watch};
 use crate::commands::evaluate::{as_json, as_text, checkpoint};
+use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
