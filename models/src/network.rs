@@ -18,7 +18,7 @@ use crate::error::ModelError;
 use crate::evaluate::Tally;
 use crate::export::Collector;
 use crate::layers::Builder;
-use crate::ops::cross_entropy;
+use crate::ops::{cross_entropy, head_cross_entropy};
 use crate::registry::ModelConfig;
 
 // Only one exists at a time, so the difference in size costs nothing.
@@ -112,13 +112,12 @@ impl Network {
             return pairs_loss(network, batch);
         }
         if let Some((hidden, targets, weights)) = self.predictions(batch) {
-            let logits = self.next_tokens(hidden);
-            let device = logits.device();
-            return cross_entropy(
-                logits,
-                integers(&targets, &device),
-                floats(weights, &device),
-            );
+            let device = hidden.device();
+            let (targets, weights) = (integers(&targets, &device), floats(weights, &device));
+            return match self.head(hidden.is_autodiff()) {
+                Some((w, first)) => head_cross_entropy(hidden, w, first, targets, weights),
+                None => cross_entropy(self.next_tokens(hidden), targets, weights),
+            };
         }
         let (logits, labels) = self.classify(batch);
         let logits = match log_prior {
@@ -192,6 +191,16 @@ impl Network {
             Self::Llama(llama) => llama.logits(hidden),
             Self::Transformer(transformer) => transformer.logits(hidden),
             _ => unreachable!("only language models predict tokens"),
+        }
+    }
+
+    /// The weights of a language model's head, and whether outputs come first, if the head is
+    /// nothing but a product with them.
+    fn head(&self, autodiff: bool) -> Option<(Tensor<2>, bool)> {
+        match self {
+            Self::Llama(llama) => llama.head(autodiff),
+            Self::Transformer(transformer) => transformer.head(autodiff),
+            _ => None,
         }
     }
 

@@ -300,6 +300,15 @@ impl Llama {
             None => self.embed_tokens.logits(hidden),
         }
     }
+
+    /// The head's weights, and whether outputs come first, if [`logits`](Self::logits) is nothing
+    /// but a product with them.
+    pub(crate) fn head(&self, autodiff: bool) -> Option<(Tensor<2>, bool)> {
+        match &self.lm_head {
+            Some(head) => Some((head.head(autodiff)?, false)),
+            None => Some((self.embed_tokens.head(autodiff)?, true)),
+        }
+    }
 }
 
 /// `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.

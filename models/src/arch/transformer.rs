@@ -188,6 +188,12 @@ impl Transformer {
     pub(crate) fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.wte.logits(hidden)
     }
+
+    /// The head's weights, and whether outputs come first, if [`logits`](Self::logits) is nothing
+    /// but a product with them.
+    pub(crate) fn head(&self, autodiff: bool) -> Option<(Tensor<2>, bool)> {
+        Some((self.wte.head(autodiff)?, true))
+    }
 }
 
 /// `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.

@@ -61,6 +61,12 @@ impl Embedding {
         to.plain(&format!("{path}.weight"), table);
     }
 
+    /// The table as the weights of a head, `[vocabulary, width]`, unless it is quantized.
+    pub(crate) fn head(&self, autodiff: bool) -> Option<Tensor<2>> {
+        let dense = self.blocks.is_none();
+        dense.then(|| value(self.weight.as_ref(), self.frozen.as_ref(), autodiff))
+    }
+
     /// Each vector's product with each of the table's.
     ///
     /// # Shapes

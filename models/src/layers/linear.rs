@@ -81,6 +81,13 @@ impl Linear {
         activate(y, activation)
     }
 
+    /// The weights, `[inputs, outputs]`, if they are all that the layer has: no bias, no adapter,
+    /// and not quantized.
+    pub(crate) fn head(&self, autodiff: bool) -> Option<Tensor<2>> {
+        let alone = !self.has_bias && self.lora_a.is_none() && self.blocks.is_none();
+        alone.then(|| value(self.weight.as_ref(), self.frozen.as_ref(), autodiff))
+    }
+
     /// Gives the weight, with the adapter merged into it, and the bias.
     pub(crate) fn collect(&self, path: &str, to: &mut Collector) {
         let weight = match &self.blocks {

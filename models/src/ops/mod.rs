@@ -17,6 +17,7 @@ mod conv_kernels;
 mod embedding;
 pub(crate) mod fused;
 mod gated;
+mod head;
 mod linear;
 mod loss;
 pub(crate) mod math;
@@ -251,6 +252,41 @@ pub(crate) fn cross_entropy(
     let weights: Vec<f32> = weights.into_data().iter().collect();
     let (targets, weights) = (indices(targets), weights.into());
     apply(loss::CrossEntropy { targets, weights }, [Input::of(logits)])
+}
+
+/// `cross_entropy(x w)`, or with `w` transposed if its outputs come first. On the CPU the logits of
+/// large vocabularies never exist as a whole.
+///
+/// # Shapes
+/// - x: `[rows, width]`
+/// - w: `[width, vocabulary]`, or `[vocabulary, width]` if `outputs_first`
+/// - targets: `[rows]`, each below the vocabulary
+/// - weights: `[rows]`; no gradient flows to them
+/// - output: `[1]`
+pub(crate) fn head_cross_entropy(
+    x: Tensor<2>,
+    w: Tensor<2>,
+    outputs_first: bool,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+) -> Tensor<1> {
+    let [inputs, outputs] = w.dims();
+    let vocabulary = if outputs_first { inputs } else { outputs };
+    let shards = head::shards(vocabulary);
+    let fits = supported(&x) && supported(&w) && supported(&weights);
+    let Some(shards) = shards.filter(|_| fits) else {
+        let w = if outputs_first { w.transpose() } else { w };
+        let logits = linear(x, w, None, Activation::Identity);
+        return cross_entropy(logits, targets, weights);
+    };
+    let weights: Vec<f32> = weights.into_data().iter().collect();
+    let operation = head::Head {
+        outputs_first,
+        targets: indices(targets),
+        weights: weights.into(),
+        shards,
+    };
+    apply(operation, [Input::of(x), Input::of(w)])
 }
 
 /// Runs on a thread of the pool, so that work is shared without waking it each time; or here, if

@@ -266,6 +266,85 @@ fn cross_entropy_is_as_composed() {
 }
 
 #[test]
+fn a_head_with_its_loss_is_as_composed() {
+    for ([rows, width, vocabulary], shards) in [
+        ([1, 3, 5], 1),
+        ([9, 7, 50], 3),
+        ([300, 12, 70], 2),
+        ([513, 16, 1100], 2),
+    ] {
+        let mut draw = Draw::seeded(rows as u64);
+        let x: Tensor<2> = draw.tensor([rows, width]);
+        let targets = draw.integers(vocabulary as i64, [rows]);
+        let counted = draw.integers(3, [rows]).float() * 0.7;
+        let weights: Vec<f32> = counted.clone().into_data().iter().collect();
+        for outputs_first in [true, false] {
+            let shape = match outputs_first {
+                true => [vocabulary, width],
+                false => [width, vocabulary],
+            };
+            let w: Tensor<2> = draw.tensor(shape);
+            let operation = head::Head {
+                outputs_first,
+                targets: indices(targets.clone()),
+                weights: weights.clone().into(),
+                shards,
+            };
+            let fused = |x: Tensor<2>, w: Tensor<2>| -> Tensor<1> {
+                apply(operation.clone(), [Input::of(x), Input::of(w)])
+            };
+            let plain = |x: Tensor<2>, w: Tensor<2>| {
+                let w = if outputs_first { w.transpose() } else { w };
+                let logits = plain::linear(x, w, None, Activation::Identity);
+                plain::cross_entropy(logits, targets.clone(), counted.clone())
+            };
+            compare!(21, |x, w| fused(x, w), plain(x, w));
+            let frozen: Tensor<2> = Tensor::from_inner(w.clone().inner());
+            compare!(22, |x| fused(x, frozen.clone()), plain(x, frozen.clone()));
+            let bare: Tensor<2> = Tensor::from_inner(x.clone().inner());
+            compare!(23, |w| fused(bare.clone(), w), plain(bare.clone(), w));
+        }
+    }
+}
+
+#[test]
+fn a_head_of_any_vocabulary_has_a_loss() {
+    for vocabulary in [30, 4096] {
+        let mut draw = Draw::seeded(24);
+        let (x, w) = (draw.tensor([20, 6]), draw.tensor([vocabulary, 6]));
+        let targets = draw.integers(vocabulary as i64, [20]);
+        let ones = Tensor::ones([20], &Device::flex().autodiff());
+        compare!(
+            25,
+            |x, w| head_cross_entropy(x, w, true, targets.clone(), ones.clone()),
+            plain::cross_entropy(x.matmul(w.transpose()), targets.clone(), ones.clone())
+        );
+    }
+}
+
+#[test]
+fn rows_that_do_not_count_may_be_anything() {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<2>::from_data([[f32::NAN, 1.0], [1.0, 2.0]], &device).require_grad();
+    let w = Draw::seeded(26).tensor([4, 2]);
+    let run = |weights: [f32; 2]| -> Tensor<1> {
+        let operation = head::Head {
+            outputs_first: true,
+            targets: [1, 3].into(),
+            weights: weights.into(),
+            shards: 2,
+        };
+        apply(operation, [Input::of(x.clone()), Input::of(w.clone())])
+    };
+    let loss = run([0.0, 1.0]);
+    let grads = loss.backward();
+    let of_x = x.grad(&grads).unwrap().into_data();
+    assert!(loss.into_scalar::<f32>().is_finite());
+    assert!(of_x.iter::<f32>().all(f32::is_finite));
+    assert!(run([1.0, 1.0]).into_scalar::<f32>().is_nan());
+}
+
+#[test]
 fn a_loss_that_is_not_a_number_says_so() {
     let device = Device::flex();
     let logits = Tensor::<2>::from_data([[0.0, f32::NAN], [1.0, 2.0]], &device);
