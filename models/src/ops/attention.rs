@@ -99,7 +99,7 @@ impl<const N: usize> Fused<N> for Attention {
                 }
             },
         );
-        let y = interleaved(&outputs, [batch, self.heads, time, d]);
+        let y = interleaved(&[(outputs, self.heads)], [batch, time, d]);
         let output = tensor(y, [batch, time, self.heads * d]);
         let saved = Saved {
             inputs,
@@ -158,25 +158,18 @@ impl<const N: usize> Fused<N> for Attention {
                 }
             },
         );
-        let parts = [(dq, self.heads), (dk, self.heads_kv), (dv, self.heads_kv)]
-            .map(|(part, heads)| (interleaved(&part, [batch, heads, time, d]), heads * d));
+        let parts = [(dq, self.heads), (dk, self.heads_kv), (dv, self.heads_kv)];
+        let together = |parts: &[(Vec<f32>, usize)]| {
+            let heads: usize = parts.iter().map(|(_, heads)| heads).sum();
+            tensor(
+                interleaved(parts, [batch, time, d]),
+                [batch, time, heads * d],
+            )
+        };
         if N == 1 {
-            let width = parts.iter().map(|(_, width)| width).sum();
-            let mut all = Vec::with_capacity(batch * time * width);
-            for row in 0..batch * time {
-                for (part, width) in &parts {
-                    all.extend_from_slice(&part[row * width..][..*width]);
-                }
-            }
-            let all = tensor(all, [batch, time, width]);
-            let mut all = Some(all);
-            return std::array::from_fn(|_| all.take());
+            return std::array::from_fn(|_| Some(together(&parts)));
         }
-        let mut parts = parts.into_iter();
-        wanted.map(|wanted| {
-            let (part, width) = parts.next()?;
-            wanted.then(|| tensor(part, [batch, time, width]))
-        })
+        std::array::from_fn(|i| wanted[i].then(|| together(&parts[i..=i])))
     }
 }
 
@@ -299,15 +292,20 @@ fn readable(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// From batch, heads, time, d to batch, time, heads, d.
-fn interleaved(values: &[f32], [batch, heads, time, d]: [usize; 4]) -> Vec<f32> {
-    let mut all = vec![0.0; values.len()];
-    by_rows(batch * time, heads * d, [&mut all], |first, _, [rows]| {
-        for (i, row) in rows.chunks_exact_mut(heads * d).enumerate() {
+/// From batch, heads, time, d to batch, time, heads, d; of several with their numbers of heads,
+/// side by side.
+fn interleaved(parts: &[(Vec<f32>, usize)], [batch, time, d]: [usize; 3]) -> Vec<f32> {
+    let width = d * parts.iter().map(|(_, heads)| heads).sum::<usize>();
+    let mut all = vec![0.0; batch * time * width];
+    by_rows(batch * time, width, [&mut all], |first, _, [rows]| {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
             let (sequence, position) = ((first + i) / time, (first + i) % time);
-            for (head, target) in row.chunks_exact_mut(d).enumerate() {
-                let from = ((sequence * heads + head) * time + position) * d;
-                target.copy_from_slice(&values[from..from + d]);
+            let mut targets = row.chunks_exact_mut(d);
+            for (values, heads) in parts {
+                for (head, target) in targets.by_ref().take(*heads).enumerate() {
+                    let from = ((sequence * heads + head) * time + position) * d;
+                    target.copy_from_slice(&values[from..from + d]);
+                }
             }
         }
     });

@@ -61,13 +61,27 @@ impl<const N: usize> Fused<N> for Linear {
         let with_b = wanted.get(2) == Some(&true);
         let w = saved.w.as_ref().filter(|_| wanted[0]);
         let inputs = w.map_or(0, |w| dims::<2>(w)[0]);
-        let mut dy = into_values(gradient);
-        let slope = saved.slope.as_ref();
-        let (dx, db) = row_pass(&mut dy, outputs, slope, self.0, w, with_b);
+        // A gradient that stays as it is need not be copied if others hold it, too.
+        let (kept, mut changed) = match saved.slope {
+            Some(_) => (None, into_values(gradient)),
+            None => (Some(gradient), Vec::new()),
+        };
+        let kept = kept.as_ref().map(values);
+        let rule = saved.slope.as_ref().map(|slope| Slope {
+            values: values(slope),
+            relu: self.0 == Activation::Relu,
+        });
+        let dy = Gradient {
+            kept,
+            changed: &mut changed,
+            outputs,
+        };
+        let (dx, db) = row_pass(dy, rows, rule, w, with_b);
+        let dy = kept.unwrap_or(&changed);
         let dw = saved.x.filter(|_| wanted[1]).map(|x| {
             let inputs = dims::<2>(&x)[1];
             let x = Matrix::new(values(&x), rows, inputs).transposed();
-            let dw = multiply(x, Matrix::new(&dy, rows, outputs));
+            let dw = multiply(x, Matrix::new(dy, rows, outputs));
             tensor(dw, [inputs, outputs])
         });
         let mut results = [
@@ -216,30 +230,51 @@ pub(super) fn silu(x: f32) -> (f32, f32) {
     (x * sigmoid, sigmoid + x * sigmoid * (1.0 - sigmoid))
 }
 
+/// The gradient of the output: as it came, or to be changed to that before the activation.
+struct Gradient<'a> {
+    kept: Option<&'a [f32]>,
+    /// Empty if it is kept.
+    changed: &'a mut [f32],
+    outputs: usize,
+}
+
+/// The derivative of the activation.
+#[derive(Clone, Copy)]
+struct Slope<'a> {
+    values: &'a [f32],
+    /// Whether it is 1 where `values` is above zero, and 0 elsewhere.
+    relu: bool,
+}
+
 /// Turns the gradient of the output into that before the activation, computes the gradient of the
 /// input, if w is given, and adds up the columns, if that is wanted; each thread for its rows.
 fn row_pass(
-    dy: &mut [f32],
-    outputs: usize,
-    slope: Option<&FlexTensor>,
-    activation: Activation,
+    gradient: Gradient<'_>,
+    rows: usize,
+    slope: Option<Slope<'_>>,
     w: Option<&FlexTensor>,
     with_b: bool,
 ) -> (Option<Vec<f32>>, Vec<f32>) {
-    let rows = dy.len() / outputs.max(1);
-    let slope = slope.map(values);
+    let Gradient {
+        kept,
+        changed,
+        outputs,
+    } = gradient;
     let w = w.map(|w| readable(w.clone()));
     let w = w.as_ref().map(|w| weights(w).transposed());
     let inputs = w.map_or(0, |w| w.cols);
     let mut dx = vec![0.0; rows * inputs];
     let work = outputs * (2 * inputs + 4);
-    let sums = by_rows(rows, work, [dy, &mut dx], |first, rows, [dy, dx]| {
+    let sums = by_rows(rows, work, [changed, &mut dx], |first, rows, [dy, dx]| {
+        let (begin, len) = (first * outputs, rows * outputs);
+        if let Some(Slope { values, relu }) = slope {
+            let slope = &values[begin..][..len];
+            Arch::new().dispatch(Prologue { dy, slope, relu });
+        }
+        let dy = kept.map_or(&*dy, |kept| &kept[begin..][..len]);
         let mut sums = vec![0.0; if with_b { outputs } else { 0 }];
-        let slope = slope.map(|slope| &slope[first * outputs..][..dy.len()]);
-        Arch::new().dispatch(Prologue {
-            dy,
-            slope,
-            relu: activation == Activation::Relu,
+        Arch::new().dispatch(Columns {
+            values: dy,
             sums: &mut sums,
         });
         if let Some(w) = w {
@@ -265,11 +300,8 @@ pub(super) fn total(vectors: Vec<Vec<f32>>) -> Vec<f32> {
 /// What comes before the products on the way back.
 struct Prologue<'a> {
     dy: &'a mut [f32],
-    slope: Option<&'a [f32]>,
-    /// Whether the slope is 1 where `slope` is above zero, and 0 elsewhere.
+    slope: &'a [f32],
     relu: bool,
-    /// Of the columns; empty if they are not wanted.
-    sums: &'a mut [f32],
 }
 
 impl NullaryFnOnce for Prologue<'_> {
@@ -277,25 +309,36 @@ impl NullaryFnOnce for Prologue<'_> {
 
     #[inline(always)]
     fn call(self) {
-        match self.slope {
-            Some(slope) if self.relu => {
-                for (dy, slope) in self.dy.iter_mut().zip(slope) {
-                    *dy = if *slope > 0.0 { *dy } else { 0.0 };
-                }
+        if self.relu {
+            for (dy, slope) in self.dy.iter_mut().zip(self.slope) {
+                *dy = if *slope > 0.0 { *dy } else { 0.0 };
             }
-            Some(slope) => {
-                for (dy, slope) in self.dy.iter_mut().zip(slope) {
-                    *dy *= slope;
-                }
+        } else {
+            for (dy, slope) in self.dy.iter_mut().zip(self.slope) {
+                *dy *= slope;
             }
-            None => {}
         }
+    }
+}
+
+/// Adds rows up.
+struct Columns<'a> {
+    values: &'a [f32],
+    /// Empty if they are not wanted.
+    sums: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
         if self.sums.is_empty() {
             return;
         }
-        for dy in self.dy.chunks_exact(self.sums.len()) {
-            for (sum, dy) in self.sums.iter_mut().zip(dy) {
-                *sum += dy;
+        for row in self.values.chunks_exact(self.sums.len()) {
+            for (sum, value) in self.sums.iter_mut().zip(row) {
+                *sum += value;
             }
         }
     }
