@@ -21,7 +21,7 @@ TRAINERS = 4
 SPEAKERS_EACH = 6
 SPEECH = re.compile(r"^ {1,4}([A-Z][A-Za-z]*(?: ?[A-Z]?[a-z]*)?)\. (\S.*)$")
 # No more than so much text is held out for each: validators read theirs again and again.
-HELD_OUT_BYTES = {"validator-1": 5_000, "validator-2": 5_000, "held-back": 12_000}
+HELD_OUT_BYTES = {"validator-1": 2_000, "validator-2": 2_000, "held-back": 8_000}
 
 
 def speeches():

@@ -11,7 +11,7 @@ use convoke_models::arch::bert::BertConfig;
 use convoke_models::arch::transformer::TransformerConfig;
 use convoke_models::base::{Base, Cache, Manifest};
 use convoke_models::{
-    Dataset, DeviceChoice, Evaluator, Model, ModelConfig, Part, TrainConfig, train,
+    Dataset, DeviceChoice, Evaluator, Model, ModelConfig, Part, TensorSpec, TrainConfig, train,
 };
 use convoke_protocol::ids::RoundId;
 use convoke_protocol::task::TaskSpec;

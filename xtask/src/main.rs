@@ -19,6 +19,11 @@ enum Xtask {
     Contracts,
     /// Static analysis of the contracts with Slither; any finding is an error.
     Slither,
+    /// Compares wgpu with the CPU, on Mesa's software Vulkan where there is no GPU. Compiles for half
+    /// an hour, and computes for minutes.
+    TestWgpu,
+    /// Type-checks the CUDA backend; needs neither a GPU nor CUDA.
+    CheckCuda,
     /// Rewrites the frozen wire fixtures. A change of them is a change of the protocol.
     Bless,
 }
@@ -34,6 +39,8 @@ fn main() -> anyhow::Result<()> {
             install_contract_tools()?;
             slither()
         }
+        Xtask::TestWgpu => test_wgpu(),
+        Xtask::CheckCuda => check_cuda(),
         Xtask::Bless => {
             let args = ["test", "--locked", "--package", "convoke-protocol"];
             run(cargo().args(args).env("CONVOKE_BLESS", "1"))
@@ -48,6 +55,42 @@ fn test(filter: Option<&str>) -> anyhow::Result<()> {
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--locked"]);
     run(tests.args(filter))
+}
+
+fn test_wgpu() -> anyhow::Result<()> {
+    if !Path::new("/usr/share/vulkan/icd.d").is_dir() {
+        let hint = "a Vulkan driver is needed: install `mesa-vulkan-drivers`, or your GPU's";
+        install_packages(&["mesa-vulkan-drivers"], hint)?;
+    }
+    let arguments = [
+        "test",
+        "--locked",
+        "--package",
+        "convoke-models",
+        "--features",
+        "wgpu",
+        "--test",
+        "gpu",
+        "--",
+        "--nocapture",
+    ];
+    // Trying out every variant of every kernel would take hours in software.
+    run(cargo()
+        .args(arguments)
+        .env("CUBECL_AUTOTUNE_LEVEL", "minimal"))
+}
+
+fn check_cuda() -> anyhow::Result<()> {
+    let arguments = [
+        "check",
+        "--locked",
+        "--package",
+        "convoke-models",
+        "--features",
+        "cuda",
+    ];
+    // Otherwise a build script fetches LLVM, which a type check does not need.
+    run(cargo().args(arguments).env("DOCS_RS", "1"))
 }
 
 /// Compiler, test runner and a second chain for the contracts, as pinned in the lock file.
