@@ -48,20 +48,6 @@ pub(crate) fn flatten(
 
 /// Puts parameters in their places in a module, to be trained. All others stay as they are.
 pub(crate) fn unflatten<M: Module>(module: M, parameters: &Parameters, device: &Device) -> M {
-    place(module, parameters, device, true)
-}
-
-/// The same for parameters that are not trained.
-#[allow(dead_code)]
-pub(crate) fn unflatten_frozen<M: Module>(
-    module: M,
-    parameters: &Parameters,
-    device: &Device,
-) -> M {
-    place(module, parameters, device, false)
-}
-
-fn place<M: Module>(module: M, parameters: &Parameters, device: &Device, trained: bool) -> M {
     let tensors = parameters
         .tensors()
         .map(|(spec, values)| (spec.name.as_str(), (spec, values)))
@@ -70,7 +56,6 @@ fn place<M: Module>(module: M, parameters: &Parameters, device: &Device, trained
         path: Path::default(),
         tensors,
         device,
-        trained,
     })
 }
 
@@ -210,7 +195,6 @@ struct Loader<'a> {
     path: Path,
     tensors: BTreeMap<&'a str, (&'a TensorSpec, &'a [f32])>,
     device: &'a Device,
-    trained: bool,
 }
 
 impl ModuleMapper for Loader<'_> {
@@ -229,7 +213,6 @@ impl ModuleMapper for Loader<'_> {
         let data = TensorData::new(values.to_vec(), spec.shape.clone());
         // A new leaf in place of the lazy initial value, which is never computed. Without
         // `set_require_grad` it would be frozen silently.
-        Param::initialized(param.id, Tensor::from_data(data, self.device))
-            .set_require_grad(self.trained)
+        Param::initialized(param.id, Tensor::from_data(data, self.device)).set_require_grad(true)
     }
 }

@@ -202,7 +202,7 @@ mod tests {
                 "sign_flipper",
                 "refused: no examples",
                 "validator-1",
-                "71.2 %",
+                "71.20 %",
                 "loss",
                 "round 1: settled",
                 "convoke-demo/logs",

@@ -31,12 +31,12 @@ fn write(text: &mut String, plan: &Plan, results: &Results) -> std::fmt::Result 
     writeln!(text, "| | |\n|---|---|")?;
     writeln!(
         text,
-        "| held-out {} | {}, {} before; {} {} |",
+        "| held-out {} | {} on {} {}, {} before |",
         last.title(),
         last.headline(),
-        results.measured(0).headline(),
         results.held_back,
-        results.noun
+        results.noun,
+        results.measured(0).headline()
     )?;
     writeln!(text, "| held-out loss | {:.4} nats |", last.loss)?;
     writeln!(
@@ -159,7 +159,7 @@ mod tests {
         let text = markdown(&plan, &summary::tests::results());
         for part in [
             "# fashion-mnist",
-            "81.25 % of 1000 images",
+            "81.25 % on 1000 images",
             "Dirichlet(0.5)",
             "| 2 |",
             "## Limits",
