@@ -89,8 +89,14 @@ fn check_cuda() -> anyhow::Result<()> {
         "--features",
         "cuda",
     ];
-    // Otherwise a build script fetches LLVM, which a type check does not need.
-    run(cargo().args(arguments).env("DOCS_RS", "1"))
+    // Otherwise a build script fetches LLVM, which a type check does not need. Other build scripts
+    // look at the variable, too: what they made for all else is left alone.
+    let target = root().join("target").join("check-cuda");
+    run(cargo()
+        .args(arguments)
+        .arg("--target-dir")
+        .arg(target)
+        .env("DOCS_RS", "1"))
 }
 
 /// Compiler, test runner and a second chain for the contracts, as pinned in the lock file.
