@@ -91,7 +91,10 @@ fn adapters_of_an_encoder_learn_to_classify_together() {
             } else {
                 ("see you at lunch", 0)
             };
-            format!("{{\"text\": \"{text} {}\", \"label\": {label}}}\n", line % 7)
+            format!(
+                "{{\"text\": \"{text} {}\", \"label\": {label}}}\n",
+                line % 7
+            )
         });
         lines.collect::<String>()
     };

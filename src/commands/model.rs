@@ -54,7 +54,7 @@ pub(crate) enum ModelCommand {
 /// Arguments of `model fetch`.
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// hf:OWNER/NAME[@REVISION], an https:// folder, a folder or a file
+    /// `hf:OWNER/NAME[@REVISION]`, an `https://` folder, a folder or a file
     source: BaseSource,
     /// The base that it must be
     #[arg(long, value_name = "HASH")]
