@@ -151,6 +151,21 @@ pub enum ModelError {
     Compute(String),
 }
 
+impl ModelError {
+    /// The device's own complaint.
+    // By value, as `map_err` gives it.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(crate) fn compute(error: impl std::fmt::Display) -> Self {
+        Self::Compute(error.to_string())
+    }
+}
+
+/// What a panic said, if it said anything.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> Option<&str> {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
 /// Refuses a setting unless it is `good`.
 pub(crate) fn in_range(
     field: &'static str,

@@ -32,7 +32,6 @@ mod flatten;
 pub mod layers;
 mod model;
 mod network;
-#[allow(dead_code)]
 mod ops;
 mod optimizer;
 mod parameters;

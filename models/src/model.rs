@@ -179,13 +179,8 @@ impl Model {
     /// Number of classes, of a classifier.
     pub fn classes(&self) -> Option<usize> {
         match &self.config {
-            ModelConfig::Cnn(config) => Some(config.classes),
-            ModelConfig::Mlp(config) => Some(config.classes),
             ModelConfig::Bert(config) => Some(config.classes),
-            ModelConfig::Resnet18(config) => Some(config.classes),
-            ModelConfig::Llama(_) | ModelConfig::Recommender(_) | ModelConfig::Transformer(_) => {
-                None
-            }
+            config => config.takes_images().map(|(_, _, classes)| classes),
         }
     }
 
@@ -241,16 +236,12 @@ impl Model {
         if data.is_empty() {
             return Err(ModelError::Dataset("no examples".into()));
         }
+        if let (Some((height, width, classes)), Dataset::Images(images)) =
+            (self.config.takes_images(), data)
+        {
+            return images.check_for(height, width, classes);
+        }
         match (&self.config, data) {
-            (ModelConfig::Cnn(config), Dataset::Images(images)) => {
-                images.check_for(config.height, config.width, config.classes)
-            }
-            (ModelConfig::Mlp(config), Dataset::Images(images)) => {
-                images.check_for(config.height, config.width, config.classes)
-            }
-            (ModelConfig::Resnet18(config), Dataset::Images(images)) => {
-                images.check_for(config.height, config.width, config.classes)
-            }
             (ModelConfig::Recommender(config), Dataset::Interactions(interactions))
                 if interactions.catalogue() == config.items =>
             {

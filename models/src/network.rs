@@ -78,9 +78,7 @@ impl Network {
         let values = network
             .users()
             .map(|users| users.clone().try_into_vec_as::<f32>());
-        values
-            .transpose()
-            .map_err(|error| ModelError::Compute(error.to_string()))
+        values.transpose().map_err(ModelError::compute)
     }
 
     /// The same network with what was once made.
@@ -146,7 +144,7 @@ impl Network {
         let [_, classes] = logits.dims();
         let logits = logits
             .try_into_vec_as::<f32>()
-            .map_err(|error| ModelError::Compute(error.to_string()))?;
+            .map_err(ModelError::compute)?;
         tally.classes(&logits, classes, labels);
         Ok(())
     }
@@ -212,7 +210,6 @@ impl Network {
         bytes: u64,
         tally: &mut Tally,
     ) -> Result<(), ModelError> {
-        let failed = |error: String| ModelError::Compute(error);
         let device = hidden.device();
         let (mut loss, mut units, mut correct) = (0.0, 0, 0);
         for begin in (0..targets.len()).step_by(PREDICTIONS_AT_ONCE) {
@@ -221,14 +218,11 @@ impl Network {
             let likeliest = logits.clone().argmax(1);
             let likeliest = likeliest
                 .try_into_vec_as::<i64>()
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(ModelError::compute)?;
             let (targets, weights) = (&targets[begin..end], &weights[begin..end]);
             let weight = floats(weights.to_vec(), &device);
             let sum = cross_entropy(logits, integers(targets, &device), weight);
-            loss += f64::from(
-                sum.try_into_scalar::<f32>()
-                    .map_err(|error| failed(error.to_string()))?,
-            );
+            loss += f64::from(sum.try_into_scalar::<f32>().map_err(ModelError::compute)?);
             for ((&target, &weight), likeliest) in targets.iter().zip(weights).zip(likeliest) {
                 if weight != 0.0 {
                     units += 1;
@@ -299,7 +293,7 @@ fn rank(network: &Recommender, rankings: &Rankings, tally: &mut Tally) -> Result
         let [_, items] = scores.dims();
         let scores = scores
             .try_into_vec_as::<f32>()
-            .map_err(|error| ModelError::Compute(error.to_string()))?;
+            .map_err(ModelError::compute)?;
         for (row, user) in scores.chunks_exact(items).zip(begin..) {
             let Some(last) = rankings.last[user] else {
                 continue;

@@ -233,6 +233,16 @@ impl ModelConfig {
         }
     }
 
+    /// Height, width and number of classes, of a classifier of images.
+    pub(crate) fn takes_images(&self) -> Option<(usize, usize, usize)> {
+        match self {
+            Self::Cnn(config) => Some((config.height, config.width, config.classes)),
+            Self::Mlp(config) => Some((config.height, config.width, config.classes)),
+            Self::Resnet18(config) => Some((config.height, config.width, config.classes)),
+            Self::Bert(_) | Self::Llama(_) | Self::Recommender(_) | Self::Transformer(_) => None,
+        }
+    }
+
     /// The kind.
     pub fn kind(&self) -> ModelKind {
         match self {

@@ -164,9 +164,7 @@ impl Run {
         let value = loss.clone().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), &network);
         self.network = Some(self.optimizer.step(network, gradients, self.client_lr));
-        value
-            .try_into_scalar::<f32>()
-            .map_err(|error| ModelError::Compute(error.to_string()))
+        value.try_into_scalar::<f32>().map_err(ModelError::compute)
     }
 }
 

@@ -13,7 +13,6 @@ use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, usage};
-use crate::money::Unit;
 use crate::output::Format;
 
 /// Arguments of `evaluate`.
@@ -68,7 +67,7 @@ pub(crate) fn run(args: &EvaluateArgs, format: Format) -> anyhow::Result<()> {
     };
     let (model, data, seed) = match &args.task {
         Some(task) => {
-            let mut spec = TaskFile::read(task)?.spec(&Unit::coin(""))?;
+            let mut spec = TaskFile::read(task)?.spec_alone()?;
             let model = model::open(&mut spec, format)?;
             let data = Dataset::open(&args.data, part, &model)?;
             (model, data, spec.seed)

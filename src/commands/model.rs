@@ -15,7 +15,6 @@ use serde_json::json;
 use crate::commands::evaluate::checkpoint;
 use crate::commands::task::TaskFile;
 use crate::failure::HintExt as _;
-use crate::money::Unit;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -288,7 +287,7 @@ fn inspect(args: &InspectArgs, format: Format) -> anyhow::Result<()> {
 }
 
 fn write(args: &ExportArgs, merged: bool, format: Format) -> anyhow::Result<()> {
-    let mut spec = TaskFile::read(&args.task)?.spec(&Unit::coin(""))?;
+    let mut spec = TaskFile::read(&args.task)?.spec_alone()?;
     let model = open(&mut spec, format)?;
     let parameters = checkpoint(&args.checkpoint, &model)?;
     let card = Card {

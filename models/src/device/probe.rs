@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use burn::tensor::{Device, Tensor};
 
 use super::{ComputeDevice, DeviceChoice};
+use crate::error::panic_text;
 
 /// A way to reach GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,17 +144,10 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
-    outcome.map_err(|panic| panic_text(&*panic))
-}
-
-/// What a panic said, on one line.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no reason given");
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    outcome.map_err(|panic| {
+        let text = panic_text(&*panic).unwrap_or("no reason given");
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{Blocks, Weight, value};
 use crate::export::Collector;
+use crate::ops::plain::activate;
 use crate::ops::{self, Activation};
 
 /// `y = x W + b`, and with an adapter `y = x W + b + (α/r) (x A) B` (Hu et al. 2021,
@@ -124,16 +125,5 @@ impl Linear {
                 activate(y, activation)
             }
         }
-    }
-}
-
-fn activate(y: Tensor<2>, activation: Activation) -> Tensor<2> {
-    use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
-    match activation {
-        Activation::Identity => y,
-        Activation::Relu => relu(y),
-        Activation::Gelu => gelu(y),
-        Activation::GeluTanh => gelu_approximate(y),
-        Activation::Silu => silu(y),
     }
 }

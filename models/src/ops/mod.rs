@@ -36,7 +36,8 @@ pub(crate) enum Activation {
     Gelu,
     /// Its approximation by a hyperbolic tangent (same paper).
     GeluTanh,
-    /// x σ(x), also called swish.
+    /// x σ(x), also called swish. No layer has it alone: see [`swiglu`].
+    #[allow(dead_code)]
     Silu,
 }
 
@@ -56,7 +57,9 @@ pub(crate) enum Mask<'a> {
 pub(crate) enum RopeStyle {
     /// i and i + d/2, as Hugging Face lays out weights.
     Halves,
-    /// 2i and 2i + 1, as GGUF files of the llama family lay them out.
+    /// 2i and 2i + 1, as GGUF files of the llama family lay them out. Their rows are put into the
+    /// other order when they are read.
+    #[allow(dead_code)]
     Interleaved,
 }
 

@@ -20,6 +20,10 @@ pub(crate) fn linear(
         Some(b) => y + b.unsqueeze::<2>(),
         None => y,
     };
+    activate(y, activation)
+}
+
+pub(crate) fn activate(y: Tensor<2>, activation: Activation) -> Tensor<2> {
     match activation {
         Activation::Identity => y,
         Activation::Relu => relu(y),

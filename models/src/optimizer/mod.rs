@@ -69,7 +69,7 @@ impl Optimizer {
         for (name, tensors) in &self.state {
             for (index, tensor) in tensors.iter().enumerate() {
                 let values = tensor.clone().try_into_vec_as::<f32>();
-                let values = values.map_err(|error| ModelError::Compute(error.to_string()))?;
+                let values = values.map_err(ModelError::compute)?;
                 all.push((format!("{name}/{index}"), values));
             }
         }

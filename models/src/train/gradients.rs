@@ -10,11 +10,10 @@ use super::scaling::LossScale;
 use crate::batch::Batch;
 use crate::data::Dataset;
 use crate::device::Precision;
-use crate::error::ModelError;
+use crate::error::{ModelError, panic_text};
 use crate::flatten::{Path, Shift};
 use crate::network::Network;
-use crate::ops::autocast;
-use crate::ops::on_pool;
+use crate::ops::{autocast, on_pool};
 
 /// Computes the gradients of batches, so many examples at a time.
 pub(super) struct Accumulator<'a> {
@@ -104,7 +103,7 @@ impl Accumulator<'_> {
             let grads =
                 GradientsParams::from_grads(scaled_loss(&loss, self.scale).backward(), network);
             let loss = loss.try_into_scalar::<f32>();
-            let loss = loss.map_err(|error| ModelError::Compute(error.to_string()))?;
+            let loss = loss.map_err(ModelError::compute)?;
             Ok::<_, ModelError>((loss, grads))
         };
         let [part] = parts.as_slice() else {
@@ -132,11 +131,6 @@ fn wants_memory(reason: &str) -> bool {
     ]
     .iter()
     .any(|words| reason.contains(words))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> Option<&str> {
-    let owned = panic.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
 /// Adds μ (w − w₀) to the gradients: those of the proximal term μ/2 |w − w₀|² (FedProx, Li et al.
@@ -219,7 +213,7 @@ fn norm(network: &Network, grads: &GradientsParams) -> Result<f64, ModelError> {
         return Ok(0.0);
     }
     let sums = Tensor::cat(squares.sums, 0).try_into_vec_as::<f32>();
-    let sums = sums.map_err(|error| ModelError::Compute(error.to_string()))?;
+    let sums = sums.map_err(ModelError::compute)?;
     Ok(sums.iter().map(|&sum| f64::from(sum)).sum::<f64>().sqrt())
 }
 

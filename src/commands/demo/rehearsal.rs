@@ -9,7 +9,6 @@ use convoke_protocol::task::TaskSpec;
 
 use crate::commands::task::file::TaskFile;
 use crate::failure::{HintExt as _, usage};
-use crate::money::Unit;
 
 /// How the folders of the parties are called.
 const LAYOUT: &str = "the folder holds trainer-1, trainer-2, ... and validator-1, ..., each with a party's data, and held-back, which the checkpoints are measured on";
@@ -32,7 +31,7 @@ impl Rehearsal {
     pub(crate) fn open(task: &Path, data: Option<&Path>) -> anyhow::Result<Self> {
         let file = TaskFile::read(task)?;
         // Amounts are replaced by the demo's own.
-        let spec = file.spec(&Unit::coin(""))?;
+        let spec = file.spec_alone()?;
         let data = data
             .ok_or_else(|| usage("--task needs --data, too"))
             .hint(LAYOUT)?;

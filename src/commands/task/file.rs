@@ -79,7 +79,15 @@ impl TaskFile {
 
     /// Checks all that can be checked before the token is known.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        self.spec(&Unit::coin(ANY)).map(drop)
+        self.spec_alone().map(drop)
+    }
+
+    /// The task where nobody is paid: amounts are as good as any.
+    ///
+    /// # Errors
+    /// Those of [`spec`](Self::spec).
+    pub(crate) fn spec_alone(&self) -> anyhow::Result<TaskSpec> {
+        self.spec(&Unit::coin(ANY))
     }
 
     /// The task, with its amounts in units of `token`.

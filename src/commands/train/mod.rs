@@ -22,7 +22,6 @@ use crate::commands::model;
 use crate::commands::task::TaskFile;
 use crate::device::DeviceArgs;
 use crate::failure::{HintExt as _, Interrupted, hinted, usage};
-use crate::money::Unit;
 use crate::output::Format;
 use crate::progress;
 use crate::shutdown;
@@ -125,7 +124,7 @@ fn spec(args: &TrainArgs) -> anyhow::Result<TaskSpec> {
             .ok_or_else(|| usage(format!("--set {text}: FIELD=VALUE is wanted")))?;
         file = file.with(field.trim(), value.trim())?;
     }
-    file.spec(&Unit::coin(""))
+    file.spec_alone()
 }
 
 /// What is measured on, if there is anything.
