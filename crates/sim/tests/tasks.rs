@@ -46,13 +46,16 @@ fn what_is_not_a_number_is_refused_each_round() {
 
 #[test]
 fn attempts_that_the_chain_failed_are_tried_again() {
+    let mut lost = 0;
     for seed in 0..4 {
         let sim = Sim::seeded(seed).validators(2).rounds(8);
         let run = sim.lost_attempts(0.2).crashes(0.01).run();
         assert_learned(&run, 0.3);
-        assert!(run.lost_attempts > 0, "seed {seed}");
         assert_eq!(run.reports.len(), 8, "seed {seed}");
+        lost += run.lost_attempts;
     }
+    // A single run of eight rounds may well lose none.
+    assert!(lost > 4, "{lost}");
 }
 
 #[test]
