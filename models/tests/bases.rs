@@ -8,9 +8,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use convoke_models::base::{BaseSource, Cache, Manifest};
+use convoke_models::base::{BaseFile, BaseSource, Cache, Manifest};
+use serde_json::json;
 
-/// Files, by name, as a web server has them, and what it was asked for.
+/// Files, by name, as a web server has them, and what it was asked for. It answers as the hub does,
+/// too: with a list of the files, and with what identifies them.
 struct Server {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -42,6 +44,12 @@ impl Server {
         self.address.parse().unwrap()
     }
 
+    /// A cache that asks this server as its hub.
+    fn hub_of(&self, folder: &Path) -> Cache {
+        let endpoint = self.address.trim_end_matches("/models/x");
+        Cache::new(folder.join("bases")).with_hub(endpoint, folder.join("hub"))
+    }
+
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -55,11 +63,13 @@ fn answer(
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap()?;
-    let mut begin = 0;
+    let (mut begin, mut end) = (0, None);
     for line in lines {
         let line = line?.to_lowercase();
         if let Some(range) = line.strip_prefix("range: bytes=") {
-            begin = range.trim_end_matches('-').parse().unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            begin = first.parse().unwrap();
+            end = last.parse::<usize>().ok();
         }
         if line.is_empty() {
             break;
@@ -68,24 +78,50 @@ fn answer(
     let path = request.split(' ').nth(1).unwrap();
     let name = path.rsplit('/').next().unwrap();
     asked.lock().unwrap().push(format!("{name} from {begin}"));
-    let Some(content) = files.get(name) else {
+    let listing = listing(files).into_bytes();
+    let found = files.get(name);
+    let Some(content) = found.or_else(|| path.starts_with("/api/").then_some(&listing)) else {
         return stream.write_all(
             b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         );
     };
-    let body = &content[begin..];
-    let status = if begin > 0 {
+    let body = &content[begin..end.map_or(content.len(), |last| last + 1)];
+    let status = if begin > 0 || end.is_some() {
         "206 Partial Content"
     } else {
         "200 OK"
     };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-range: bytes {begin}-{}/{}\r\n\
+         etag: \"{}\"\r\nx-repo-commit: {}\r\nconnection: close\r\n\r\n",
+        body.len(),
+        begin + body.len(),
+        content.len(),
+        blake3::hash(content).to_hex(),
+        commit(files),
     )?;
-    let sent = cut(name).unwrap_or(body.len()).min(body.len());
+    let whole = end.is_none() && found.is_some();
+    let cut = if whole { cut(name) } else { None };
+    let sent = cut.unwrap_or(body.len()).min(body.len());
     stream.write_all(&body[..sent])
+}
+
+/// Names what the repository holds.
+fn commit(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for content in files.values() {
+        hasher.update(content);
+    }
+    hasher.finalize().to_hex()[..40].to_owned()
+}
+
+/// What the hub says of a repository.
+fn listing(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let names = files.keys().map(|name| json!({ "rfilename": name }));
+    let readme = json!({ "rfilename": "images/logo.png" });
+    let siblings: Vec<_> = names.chain([readme]).collect();
+    json!({ "sha": commit(files), "siblings": siblings }).to_string()
 }
 
 fn base() -> (BTreeMap<String, Vec<u8>>, Manifest) {
@@ -187,6 +223,71 @@ fn a_hash_is_obtained_from_the_first_source_that_has_it() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("wanted is"), "{error}");
+}
+
+#[test]
+fn a_repository_of_the_hub_is_fetched_once_and_goes_on_where_it_was_cut() {
+    let (files, manifest) = base();
+    let server = Server::start(files, Some(200));
+    let folder = tempfile::tempdir().unwrap();
+    let cache = server.hub_of(folder.path());
+    let source: BaseSource = "hf:owner/tiny@main".parse().unwrap();
+    let mut most = BTreeMap::new();
+    let mut report = |file: &BaseFile, bytes: u64| {
+        let seen = most.entry(file.name.clone()).or_insert(0);
+        *seen = bytes.max(*seen);
+    };
+    let (adopted, place) = cache.adopt(&source, None, &mut report).unwrap();
+    assert_eq!(adopted, manifest);
+    assert!(fetched(&place, &manifest));
+    for file in manifest.files() {
+        assert_eq!(most[&file.name], file.bytes, "{}", file.name);
+    }
+    let asked = server.asked();
+    let resumed = "model.safetensors from 200".to_owned();
+    assert!(asked.contains(&resumed), "{asked:?}");
+    // Another base cache on this machine finds the files in the hub's.
+    let other = server.hub_of(folder.path());
+    fs::remove_dir_all(folder.path().join("bases")).unwrap();
+    let again = other.fetch(&source, &manifest, &mut |_, _| ()).unwrap();
+    assert!(fetched(&again, &manifest));
+    assert_eq!(server.asked(), asked);
+}
+
+#[test]
+fn a_branch_of_the_hub_that_moved_on_is_asked_again() {
+    let (files, manifest) = base();
+    let mut old = files.clone();
+    old.get_mut("model.safetensors").unwrap()[5000] ^= 1;
+    let source: BaseSource = "hf:owner/tiny".parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let before = Server::start(old, None);
+    let error = before
+        .hub_of(folder.path())
+        .fetch(&source, &manifest, &mut |_, _| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("another file"), "{error}");
+    let after = Server::start(files, None);
+    let cache = after.hub_of(folder.path());
+    let place = cache.fetch(&source, &manifest, &mut |_, _| ()).unwrap();
+    assert!(fetched(&place, &manifest));
+}
+
+#[test]
+fn a_hub_without_the_file_or_with_a_longer_one_is_refused() {
+    let (mut files, manifest) = base();
+    files.get_mut("model.safetensors").unwrap().extend([0; 100]);
+    let longer = Server::start(files.clone(), None);
+    files.remove("model.safetensors");
+    let missing = Server::start(files, None);
+    let source: BaseSource = "hf:owner/tiny".parse().unwrap();
+    for (server, reason) in [(longer, "expected"), (missing, "404")] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = server.hub_of(folder.path());
+        let error = cache.fetch(&source, &manifest, &mut |_, _| ()).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
 }
 
 #[test]

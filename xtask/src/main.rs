@@ -1,5 +1,7 @@
 //! Developer commands: `cargo xtask <command>`.
 
+mod tools;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,11 +34,11 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test { filter } => test(filter.as_deref()),
         Xtask::Contracts => {
-            install_contract_tools()?;
+            tools::install_contract_tools()?;
             run(node("npm").args(["run", "build"]))
         }
         Xtask::Slither => {
-            install_contract_tools()?;
+            tools::install_contract_tools()?;
             slither()
         }
         Xtask::TestWgpu => test_wgpu(),
@@ -49,18 +51,20 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn test(filter: Option<&str>) -> anyhow::Result<()> {
-    install_contract_tools()?;
+    tools::install_contract_tools()?;
     run(node("npx").args(["forge", "test", "--offline"]))?;
     slither()?;
     let mut tests = cargo();
-    tests.args(["test", "--workspace", "--locked"]);
-    run(tests.args(filter))
+    tests.args(["test", "--workspace", "--locked"]).args(filter);
+    tests.env("CONVOKE_PYTHON", tools::install_transformers()?);
+    tests.env("CONVOKE_TEST_WEIGHTS", tools::install_weights()?);
+    run(&mut tests)
 }
 
 fn test_wgpu() -> anyhow::Result<()> {
     if !Path::new("/usr/share/vulkan/icd.d").is_dir() {
         let hint = "a Vulkan driver is needed: install `mesa-vulkan-drivers`, or your GPU's";
-        install_packages(&["mesa-vulkan-drivers"], hint)?;
+        tools::install_packages(&["mesa-vulkan-drivers"], hint)?;
     }
     let arguments = [
         "test",
@@ -99,22 +103,9 @@ fn check_cuda() -> anyhow::Result<()> {
         .env("DOCS_RS", "1"))
 }
 
-/// Compiler, test runner and a second chain for the contracts, as pinned in the lock file.
-fn install_contract_tools() -> anyhow::Result<()> {
-    if Command::new("npm").arg("--version").output().is_err() {
-        install_node()?;
-    }
-    let installed = contracts().join("node_modules/.package-lock.json");
-    let wanted = contracts().join("package-lock.json");
-    if is_newer(&installed, &wanted) {
-        return Ok(());
-    }
-    run(node("npm").args(["ci", "--no-audit", "--no-fund"]))
-}
-
 /// Findings that stay are explained beside the code that they are about.
 fn slither() -> anyhow::Result<()> {
-    let program = install_slither()?;
+    let program = tools::install_slither()?;
     // It asks forge to compile, through the compiler that everything else uses.
     let mut path = vec![contracts().join("node_modules/.bin")];
     path.extend(std::env::split_paths(
@@ -124,63 +115,6 @@ fn slither() -> anyhow::Result<()> {
         .current_dir(contracts())
         .env("PATH", std::env::join_paths(path)?)
         .arg("."))
-}
-
-/// Slither in an environment of its own, as pinned in the requirements.
-fn install_slither() -> anyhow::Result<PathBuf> {
-    let environment = contracts().join(".venv");
-    let (program, stamp) = (
-        environment.join("bin/slither"),
-        environment.join("pyvenv.cfg"),
-    );
-    let wanted = contracts().join("tools/requirements.txt");
-    if program.exists() && is_newer(&stamp, &wanted) {
-        return Ok(program);
-    }
-    let hint = "Slither needs Python 3.9 or newer with its venv module: install `python3-venv`";
-    let make = || {
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&environment))
-    };
-    if make().is_err() {
-        install_packages(&["python3", "python3-venv"], hint)?;
-        make().context(hint)?;
-    }
-    run(Command::new(environment.join("bin/pip"))
-        .args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--requirement",
-        ])
-        .arg(&wanted))?;
-    Ok(program)
-}
-
-/// Node.js runs the Solidity compiler.
-fn install_node() -> anyhow::Result<()> {
-    let hint = "Node.js 18 or newer is needed for the contract tests: install `nodejs` and `npm`";
-    install_packages(&["nodejs", "npm"], hint)
-}
-
-/// On Debian and its kin packages can be installed from here; elsewhere `hint` says what to do.
-fn install_packages(packages: &[&str], hint: &'static str) -> anyhow::Result<()> {
-    if Command::new("apt-get").arg("--version").output().is_err() {
-        bail!("{hint}");
-    }
-    run(Command::new("apt-get")
-        .args(["install", "--yes"])
-        .args(packages))
-    .context(hint)
-}
-
-fn is_newer(file: &Path, than: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified());
-    match (modified(file), modified(than)) {
-        (Ok(file), Ok(than)) => file >= than,
-        _ => false,
-    }
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use convoke_protocol::ids::BlobHash;
-use hf_hub::api::sync::{ApiBuilder, ApiRepo};
-use hf_hub::{Repo, RepoType};
 
+use super::hub::Hub;
 use super::manifest::{BaseFile, Manifest, belongs};
 use super::source::BaseSource;
 use crate::error::ModelError;
@@ -17,6 +16,7 @@ use crate::error::ModelError;
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
+    hub: Hub,
 }
 
 impl Cache {
@@ -24,7 +24,16 @@ impl Cache {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            hub: Hub::default(),
         }
+    }
+
+    /// Asks another hub than the environment's for `hf:` sources. `folder` is kept as Hugging
+    /// Face's tools keep theirs.
+    #[must_use]
+    pub fn with_hub(mut self, endpoint: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.hub = Hub::at(endpoint, folder);
+        self
     }
 
     /// The user's cache: `CONVOKE_CACHE`, else `convoke/bases` in `XDG_CACHE_HOME` or in
@@ -164,14 +173,13 @@ impl Cache {
                 let folder = self.fetch(source, &manifest, progress)?;
                 Ok((manifest, folder))
             }
-            BaseSource::Hub { .. } => {
+            BaseSource::Hub(repository) => {
                 let staging = self.staging(source)?;
-                let info = hub(source)?.info().map_err(|error| failed(source, error))?;
-                let names = info.siblings.into_iter().map(|sibling| sibling.rfilename);
-                for name in names.filter(|name| belongs(name)).take(FILES_MAX) {
-                    let file = unknown(&name, ADOPTED_BYTES_MAX);
-                    hub_file(source, &file, &staging.join(&name))?;
-                    progress(&file, 0);
+                let names = self.hub.files(repository)?;
+                for name in names.iter().filter(|name| belongs(name)).take(FILES_MAX) {
+                    let file = unknown(name, ADOPTED_BYTES_MAX);
+                    self.hub
+                        .fetch(repository, &file, None, &staging.join(name), progress)?;
                 }
                 let manifest = Manifest::of_folder(&staging)?;
                 check(&manifest)?;
@@ -213,7 +221,10 @@ impl Cache {
     ) -> Result<(), ModelError> {
         let part = path.with_file_name(format!("{}.part", file.name));
         match source {
-            BaseSource::Hub { .. } => hub_file(source, file, &part)?,
+            BaseSource::Hub(repository) => {
+                self.hub
+                    .fetch(repository, file, Some(file), &part, progress)?;
+            }
             _ => download(source, file, &part, progress)?,
         }
         if !file.is_at(&part)? {
@@ -312,50 +323,6 @@ fn resume(
         progress(file, arrived);
     }
     target.sync_all().map_err(retry)
-}
-
-/// A repository of the hub as the environment describes it.
-fn hub(source: &BaseSource) -> Result<ApiRepo, ModelError> {
-    let BaseSource::Hub {
-        repository,
-        revision,
-    } = source
-    else {
-        unreachable!("asked for sources of the hub only");
-    };
-    let api = ApiBuilder::from_env()
-        .with_progress(false)
-        .with_retries(ATTEMPTS)
-        .build()
-        .map_err(|error| failed(source, error))?;
-    Ok(api.repo(Repo::with_revision(
-        repository.clone(),
-        RepoType::Model,
-        revision.clone(),
-    )))
-}
-
-/// Puts a file of the hub at `path`, through the hub's own cache.
-fn hub_file(source: &BaseSource, file: &BaseFile, path: &Path) -> Result<(), ModelError> {
-    let found = hub(source)?
-        .get(&file.name)
-        .map_err(|error| failed(source, format!("{}: {error}", file.name)))?;
-    let length = found
-        .metadata()
-        .map_err(|error| file_failed(&found, error))?
-        .len();
-    if length > file.bytes {
-        let reason = format!("{} has {length} bytes, expected {}", file.name, file.bytes);
-        return Err(failed(source, reason));
-    }
-    // The hub's cache links to its blobs: link to the blob itself where the disk allows it.
-    let blob = fs::canonicalize(&found).map_err(|error| file_failed(&found, error))?;
-    if path.exists() {
-        fs::remove_file(path).map_err(|error| file_failed(path, error))?;
-    }
-    fs::hard_link(&blob, path)
-        .or_else(|_| fs::copy(&blob, path).map(drop))
-        .map_err(|error| file_failed(path, error))
 }
 
 /// A file of which only the name is known.

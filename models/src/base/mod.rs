@@ -20,6 +20,7 @@ use crate::error::ModelError;
 mod cache;
 mod encoding;
 mod gguf;
+mod hub;
 mod manifest;
 mod safetensors;
 mod source;
@@ -29,7 +30,7 @@ pub use encoding::Encoding;
 pub(crate) use encoding::{to_q4_1, to_q8_0};
 pub use manifest::{BaseFile, Manifest};
 pub(crate) use safetensors::SINGLE;
-pub use source::BaseSource;
+pub use source::{BaseSource, HubRepository};
 
 /// The opened base of a model: settings, tokenizer, and tensors to be read by name.
 #[derive(Debug)]

@@ -21,12 +21,16 @@ pub enum BaseSource {
     /// A folder of a web server: a file's address is this, a slash, and its name.
     Url(String),
     /// A repository of the Hugging Face hub.
-    Hub {
-        /// `owner/name`.
-        repository: String,
-        /// A branch, tag or commit; `main` unless said otherwise.
-        revision: String,
-    },
+    Hub(HubRepository),
+}
+
+/// One revision of a model on the Hugging Face hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubRepository {
+    /// `owner/name`.
+    pub name: String,
+    /// A branch, tag or commit; `main` unless said otherwise.
+    pub revision: String,
 }
 
 impl FromStr for BaseSource {
@@ -42,8 +46,8 @@ impl FromStr for BaseSource {
             return Err(refused("1 to 512 bytes without control characters"));
         }
         if let Some(repository) = text.strip_prefix("hf:") {
-            let (repository, revision) = repository.split_once('@').unwrap_or((repository, "main"));
-            let parts: Vec<&str> = repository.split('/').collect();
+            let (name, revision) = repository.split_once('@').unwrap_or((repository, "main"));
+            let parts: Vec<&str> = name.split('/').collect();
             let plain = |part: &str| {
                 let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
                 !part.is_empty() && part.bytes().all(allowed) && !part.starts_with('.')
@@ -51,10 +55,10 @@ impl FromStr for BaseSource {
             let revision_is_plain = revision.split('/').all(plain);
             return if parts.len() == 2 && parts.iter().all(|part| plain(part)) && revision_is_plain
             {
-                Ok(Self::Hub {
-                    repository: repository.to_owned(),
+                Ok(Self::Hub(HubRepository {
+                    name: name.to_owned(),
                     revision: revision.to_owned(),
-                })
+                }))
             } else {
                 Err(refused("hf:owner/name or hf:owner/name@revision"))
             };
@@ -85,11 +89,14 @@ impl fmt::Display for BaseSource {
         match self {
             Self::Folder(folder) => write!(f, "{}", folder.display()),
             Self::Url(url) => f.write_str(url),
-            Self::Hub {
-                repository,
-                revision,
-            } => write!(f, "hf:{repository}@{revision}"),
+            Self::Hub(repository) => repository.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for HubRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}@{}", self.name, self.revision)
     }
 }
 

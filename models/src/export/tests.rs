@@ -161,7 +161,7 @@ fn transformers_and_peft_read_exports_and_compute_the_same() {
     let folder = tempfile::tempdir().unwrap();
     export_all(folder.path());
     let output = Command::new(python)
-        .arg(root().join("tests/export.py"))
+        .arg(root().join("tests/python/export.py"))
         .arg(folder.path())
         .output()
         .unwrap();
