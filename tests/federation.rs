@@ -9,7 +9,7 @@ use convoke_protocol::ids::RoundId;
 use convoke_protocol::message::{Notice, PhaseName};
 use convoke_protocol::task::{CodecKind, SplitKind};
 
-use self::common::{World, spec, trainer, validator};
+use self::common::{World, spec, trainer, until, validator};
 
 fn phase_began(phase: PhaseName, round: u32) -> impl FnMut(&Notice) -> bool {
     move |notice| {
@@ -84,6 +84,27 @@ async fn a_trainer_killed_within_a_round_comes_back_into_it() {
             watcher.reports
         );
     }
+    world.assert_money_adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_killed_in_the_middle_of_training_goes_on_from_there() {
+    let mut spec = spec(2, 0, 1);
+    spec.training.steps_max = Some(4_000);
+    let mut world = World::start(spec).await;
+    let _aggregator = world.aggregator(None);
+    let mut watcher = world.watch();
+    let _other = world.trainer(0, &[]);
+    let killed = world.trainer(1, &["--snapshot-every", "0"]);
+    let snapshot = world.dir.path().join("trainer-1/training.snapshot");
+    until("a snapshot", || snapshot.exists()).await;
+    killed.kill();
+    let _again = world.trainer(1, &[]);
+    watcher.until_finished().await;
+    let address = trainer(1).address();
+    assert!(watcher.kept(1, address), "{:?}", watcher.reports);
+    let log = std::fs::read_to_string(world.log("trainer-1")).unwrap();
+    assert!(log.contains("training goes on where it was"), "{log}");
     world.assert_money_adds_up().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -30,6 +31,10 @@ use crate::shutdown::{self, ParentArgs};
 pub(crate) struct TrainerArgs {
     #[command(flatten)]
     node: NodeArgs,
+    /// Keep a training under way every so many seconds, to go on from there after a restart; 0:
+    /// after each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    snapshot_every: u32,
     /// Play an adversary, for tests of a federation
     #[arg(long, hide = true, value_name = "NAME")]
     persona: Option<String>,
@@ -113,6 +118,7 @@ pub(crate) async fn run(args: TrainerArgs, format: Format) -> anyhow::Result<()>
         device: node.compute.device,
         precision: node.compute.precision,
         threads: node.compute.threads,
+        snapshot_every: Duration::from_secs(args.snapshot_every.into()),
         claim: !node.no_claim,
     };
     let progress = Progress::new(format);
@@ -141,6 +147,9 @@ fn tell(progress: &Progress, token: &Unit, event: &TrainerEvent) {
             let label = format!("round {round}: training, loss {loss:.3}");
             return progress.step(&label, u64::from(*step), u64::from(*steps));
         }
+        TrainerEvent::Fetching { file, bytes, of } => {
+            return progress.step(&format!("fetching {file}"), *bytes, *of);
+        }
         TrainerEvent::Connected { .. } | TrainerEvent::Disconnected { .. } => {}
         _ => progress.clear(),
     }
@@ -151,6 +160,10 @@ fn tell(progress: &Progress, token: &Unit, event: &TrainerEvent) {
 fn described(token: &Unit, event: &TrainerEvent) -> (Value, String) {
     match event {
         TrainerEvent::Computing { device } => computing(device),
+        TrainerEvent::Fetching { file, bytes, of } => (
+            json!({ "event": "fetching", "file": file, "bytes": bytes, "of": of }),
+            format!("fetching {file}: {bytes} of {of} bytes"),
+        ),
         TrainerEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
             format!("connected to the aggregator {aggregator}"),

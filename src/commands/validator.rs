@@ -67,6 +67,9 @@ fn tell(progress: &Progress, token: &Unit, event: &ValidatorEvent) {
         ValidatorEvent::Scoring { round, done, of } => {
             return progress.step(&format!("round {round}: scoring"), *done as u64, *of as u64);
         }
+        ValidatorEvent::Fetching { file, bytes, of } => {
+            return progress.step(&format!("fetching {file}"), *bytes, *of);
+        }
         ValidatorEvent::Connected { .. } | ValidatorEvent::Disconnected { .. } => {}
         _ => progress.clear(),
     }
@@ -77,6 +80,10 @@ fn tell(progress: &Progress, token: &Unit, event: &ValidatorEvent) {
 fn described(token: &Unit, event: &ValidatorEvent) -> (Value, String) {
     match event {
         ValidatorEvent::Computing { device } => computing(device),
+        ValidatorEvent::Fetching { file, bytes, of } => (
+            json!({ "event": "fetching", "file": file, "bytes": bytes, "of": of }),
+            format!("fetching {file}: {bytes} of {of} bytes"),
+        ),
         ValidatorEvent::Connected { aggregator } => (
             json!({ "event": "connected", "aggregator": aggregator }),
             format!("connected to the aggregator {aggregator}"),

@@ -196,18 +196,8 @@ impl World {
     /// Waits until the aggregator stands still in a phase that it was told to pause in.
     pub async fn until_paused(&self, phase: PhaseName, round: u32) {
         let line = format!("paused for a test phase={phase} round={round}");
-        let mut look = tokio::time::interval(Duration::from_millis(20));
-        let paused = async {
-            while !fs::read_to_string(self.log("aggregator"))
-                .unwrap()
-                .contains(&line)
-            {
-                look.tick().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, paused)
-            .await
-            .unwrap_or_else(|_| panic!("not {line}"));
+        let log = self.log("aggregator");
+        until(&line, || fs::read_to_string(&log).unwrap().contains(&line)).await;
     }
 
     /// Starts a trainer on a slice of the committed images.
@@ -471,6 +461,19 @@ pub fn images(part: Part, range: std::ops::Range<usize>) -> Images {
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
     let all = Images::open(&share, part).unwrap();
     all.subset(&range.collect::<Vec<_>>())
+}
+
+/// Looks again and again until something is so.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let looking = async {
+        while !is_so() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("not {what}"));
 }
 
 fn spawn(command: &mut Command, log: &Path) -> (Process, Option<std::process::ChildStdout>) {

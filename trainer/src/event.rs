@@ -25,6 +25,15 @@ pub enum TrainerEvent {
         /// What it is.
         device: DeviceInfo,
     },
+    /// A file of the task's base weights is on its way.
+    Fetching {
+        /// Its name.
+        file: String,
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all; of a file whose length is not known, the most that is accepted.
+        of: u64,
+    },
     /// The aggregator has proven its address and welcomed us.
     Connected {
         /// The aggregator.

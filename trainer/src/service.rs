@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_client::AddressBook;
-use convoke_models::base::Cache;
+use convoke_models::base::{BaseFile, Cache};
 use convoke_models::{
     Dataset, DeviceChoice, Model, ModelError, Part, Precision, Trained, limit_threads,
 };
@@ -17,6 +17,7 @@ use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{
     AggregatorMessage, NodeMessage, Notice, Order, PhaseName, RoundReport,
 };
+use convoke_protocol::task::TaskSpec;
 use convoke_protocol::update::{SignedUpdate, UpdateHeader};
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
@@ -54,6 +55,8 @@ pub struct Config {
     pub precision: Option<Precision>,
     /// CPU threads to use; all if not set.
     pub threads: Option<usize>,
+    /// A training under way is kept this often at most, to go on from there after a restart.
+    pub snapshot_every: Duration,
     /// Whether to claim pay when the task is over.
     pub claim: bool,
 }
@@ -93,8 +96,29 @@ pub async fn run(
     ended
 }
 
-/// A training under way is kept no more often than this.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
+/// The task's model, whose base may have to be fetched first, and our data.
+async fn opened(
+    spec: &TaskSpec,
+    data: PathBuf,
+    listener: Listener,
+) -> Result<(Model, Dataset), TrainerError> {
+    let spec = spec.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut tell = |file: &BaseFile, bytes| {
+            listener(TrainerEvent::Fetching {
+                file: file.name.clone(),
+                bytes,
+                of: file.bytes,
+            });
+        };
+        let model = Model::open(&spec, &Cache::of_user(), &mut tell)?;
+        let data = Dataset::open(&data, Part::Train, &model)?;
+        Ok((model, data))
+    });
+    opening
+        .await
+        .map_err(|error| TrainerError::Thread(error.to_string()))?
+}
 
 struct Trainer {
     wallet: Wallet,
@@ -104,6 +128,7 @@ struct Trainer {
     state: StateDir,
     bench: Arc<Workbench>,
     packing: Packing,
+    snapshot_every: Duration,
     patches: Patches,
     conduct: Option<Box<dyn Conduct>>,
     listener: Listener,
@@ -131,8 +156,7 @@ impl Trainer {
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Trainer).await?;
-        let model = Model::open(&task.spec, &Cache::of_user(), &mut |_, _| ())?;
-        let data = Dataset::open(&config.data, Part::Train, &model)?;
+        let (model, data) = opened(&task.spec, config.data, listener.clone()).await?;
         let bench = Arc::new(Workbench::new(&task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
         let link = Link::open(
@@ -154,6 +178,7 @@ impl Trainer {
             state,
             bench,
             packing,
+            snapshot_every: config.snapshot_every,
             patches: Patches::default(),
             conduct,
             listener,
@@ -323,7 +348,7 @@ impl Trainer {
             bench: self.bench.clone(),
             keeping: Keeping {
                 file: self.state.path().join("training.snapshot"),
-                every: SNAPSHOT_EVERY,
+                every: self.snapshot_every,
             },
             handle: self.link.handle(),
             listener: self.listener.clone(),

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use convoke_client::AddressBook;
 use convoke_compress::Codec;
-use convoke_models::base::Cache;
+use convoke_models::base::{BaseFile, Cache};
 use convoke_models::{Dataset, DeviceChoice, Model, Part, Precision, limit_threads};
 use convoke_node::claims::claim_pay;
 use convoke_node::{Link, LinkConfig, LinkEvent, NodeError, Patches, StateDir, TaskContext};
@@ -17,6 +17,7 @@ use convoke_protocol::identity::Wallet;
 use convoke_protocol::ids::{BlobHash, Role, RoundId, TaskId};
 use convoke_protocol::message::{AggregatorMessage, NodeMessage, Notice, Order};
 use convoke_protocol::scores::commitment;
+use convoke_protocol::task::TaskSpec;
 use convoke_transport::{BlobStore, Endpoint, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -88,6 +89,30 @@ pub async fn run(
     ended
 }
 
+/// The task's model, whose base may have to be fetched first, and our data.
+async fn opened(
+    spec: &TaskSpec,
+    data: PathBuf,
+    listener: Listener,
+) -> Result<(Model, Dataset), ValidatorError> {
+    let spec = spec.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut tell = |file: &BaseFile, bytes| {
+            listener(ValidatorEvent::Fetching {
+                file: file.name.clone(),
+                bytes,
+                of: file.bytes,
+            });
+        };
+        let model = Model::open(&spec, &Cache::of_user(), &mut tell)?;
+        let data = Dataset::open(&data, Part::Test, &model)?;
+        Ok((model, data))
+    });
+    opening
+        .await
+        .map_err(|error| ValidatorError::Thread(error.to_string()))?
+}
+
 struct Validator {
     wallet: Wallet,
     task: TaskContext,
@@ -120,8 +145,7 @@ impl Validator {
         let blobs = BlobStore::open(&state.path().join("blobs"))?;
         let task =
             TaskContext::load(&config.chain, &config.wallet, config.task, Role::Validator).await?;
-        let model = Model::open(&task.spec, &Cache::of_user(), &mut |_, _| ())?;
-        let data = Dataset::open(&config.data, Part::Test, &model)?;
+        let (model, data) = opened(&task.spec, config.data, listener.clone()).await?;
         let bench = Arc::new(Bench::new(config.task, &task.spec, model, data, device)?);
         let endpoint = Endpoint::client(config.wallet.clone(), Limits::default())?;
         let link = Link::open(
