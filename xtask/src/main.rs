@@ -22,9 +22,9 @@ enum Xtask {
     /// Static analysis of the contracts with Slither; any finding is an error.
     Slither,
     /// Compares wgpu with the CPU, on Mesa's software Vulkan where there is no GPU. Compiles for half
-    /// an hour, and computes for minutes.
+    /// an hour on two cores, and computes for minutes.
     TestWgpu,
-    /// Type-checks the CUDA backend; needs neither a GPU nor CUDA.
+    /// Type-checks the CUDA backend and the tests of GPUs; needs neither a GPU nor CUDA.
     CheckCuda,
     /// Rewrites the frozen wire fixtures. A change of them is a change of the protocol.
     Bless,
@@ -92,6 +92,9 @@ fn check_cuda() -> anyhow::Result<()> {
         "convoke-models",
         "--features",
         "cuda",
+        "--lib",
+        "--test",
+        "gpu",
     ];
     // Otherwise a build script fetches LLVM, which a type check does not need. Other build scripts
     // look at the variable, too: what they made for all else is left alone.
