@@ -36,6 +36,7 @@ mod ops;
 mod optimizer;
 mod parameters;
 mod registry;
+mod rope;
 pub mod speed;
 mod tokenizer;
 mod train;
@@ -50,6 +51,7 @@ pub use evaluate::{Evaluation, Evaluator, RANKS_COUNTED};
 pub use model::Model;
 pub use parameters::{HEADER_BYTES_MAX, Parameters, TensorSpec};
 pub use registry::{ModelConfig, ModelKind, Takes};
+pub use rope::RopeScaling;
 pub use tokenizer::Tokenizer;
 pub use train::{
     ClientOptimizer, EarlyStop, Observer, Snapshot, StepReport, TrainConfig, Trained, Training,

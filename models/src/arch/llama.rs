@@ -2,6 +2,8 @@
 //! root mean square, gated feed-forward layers (Touvron et al. 2023, arXiv:2307.09288). Llama,
 //! Mistral, SmolLM and Qwen2 are such.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,8 @@ use crate::data::{ChatTemplate, TextConfig};
 use crate::error::{ModelError, in_range};
 use crate::export::Collector;
 use crate::layers::{Builder, Embedding, Linear, Naming, RmsNorm};
-use crate::ops::{self, Activation, Mask, RopeStyle};
+use crate::ops::{self, Activation, Mask};
+use crate::rope::{RopeScaling, frequencies};
 
 /// Settings of a [`Llama`], by Hugging Face's names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ pub struct LlamaConfig {
     pub max_position_embeddings: usize,
     /// Base of the rotary angles, above 0.
     pub rope_theta: f64,
+    /// How the angles are stretched for longer texts; not at all if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean of squares, above 0.
     pub rms_norm_eps: f64,
     /// Whether the embedding serves as the head, too.
@@ -66,6 +72,7 @@ impl Default for LlamaConfig {
             head_dim: 0,
             max_position_embeddings: 256,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: true,
             attention_bias: false,
@@ -81,7 +88,7 @@ impl LlamaConfig {
     ///
     /// # Errors
     /// [`ModelError::Settings`] if one is missing, or the model has something that this module
-    /// does not compute, such as scaled rotary angles or a sliding window.
+    /// does not compute, such as a sliding window.
     pub fn from_hugging_face(config: &Value) -> Result<Self, ModelError> {
         let settings = Settings::of("llama", config);
         let kind = settings.text("model_type")?;
@@ -93,12 +100,9 @@ impl LlamaConfig {
             settings.text("hidden_act")? == "silu",
             "hidden_act must be silu",
         )?;
-        let rope = config.get("rope_scaling").or(config.get("rope_parameters"));
-        let scaled = rope.is_some_and(|rope| {
-            let kind = rope.get("rope_type").or(rope.get("type"));
-            !rope.is_null() && kind.and_then(Value::as_str) != Some("default")
-        });
-        settings.require(!scaled, "scaled rotary angles are not computed here")?;
+        let rope = config.get("rope_parameters");
+        let scaling =
+            RopeScaling::from_hugging_face(config).map_err(|reason| settings.refused(reason))?;
         settings.require(
             !settings.flag("mlp_bias"),
             "biases of feed-forward layers are not computed here",
@@ -127,6 +131,7 @@ impl LlamaConfig {
             head_dim: settings.size("head_dim").unwrap_or(0),
             max_position_embeddings: settings.size("max_position_embeddings")?,
             rope_theta: theta.and_then(Value::as_f64).unwrap_or(10_000.0),
+            rope_scaling: scaling,
             rms_norm_eps: settings.number("rms_norm_eps")?,
             tie_word_embeddings: settings.flag("tie_word_embeddings"),
             attention_bias: kind == "qwen2",
@@ -145,7 +150,7 @@ impl LlamaConfig {
         } else {
             ("llama", "LlamaForCausalLM")
         };
-        serde_json::json!({
+        let mut settings = serde_json::json!({
             "architectures": [class],
             "model_type": kind,
             "hidden_act": "silu",
@@ -162,7 +167,11 @@ impl LlamaConfig {
             "tie_word_embeddings": self.tie_word_embeddings,
             "attention_bias": self.attention_bias,
             "torch_dtype": "float32",
-        })
+        });
+        if let Some(scaling) = self.rope_scaling {
+            settings["rope_scaling"] = scaling.to_hugging_face();
+        }
+        settings
     }
 
     pub(crate) fn check(&self) -> Result<(), ModelError> {
@@ -207,6 +216,9 @@ impl LlamaConfig {
         in_range("max_position_embeddings", got, positions, "1 to 1,048,576")?;
         let theta = self.rope_theta >= 1.0 && self.rope_theta <= 1e12;
         in_range("rope_theta", self.rope_theta, theta, "1 to 1e12")?;
+        self.rope_scaling
+            .as_ref()
+            .map_or(Ok(()), RopeScaling::check)?;
         let eps = self.rms_norm_eps > 0.0 && self.rms_norm_eps <= 0.1;
         in_range(
             "rms_norm_eps",
@@ -220,6 +232,10 @@ impl LlamaConfig {
     /// How text becomes sequences.
     pub(crate) fn text(&self) -> TextConfig {
         text_config(self.sequence_len, self.stride, self.template)
+    }
+
+    fn frequencies(&self) -> Arc<[f64]> {
+        frequencies(self.rope_theta, self.per_head() / 2, self.rope_scaling).into()
     }
 
     fn per_head(&self) -> usize {
@@ -377,7 +393,8 @@ struct Attention {
     #[module(skip)]
     heads_kv: usize,
     #[module(skip)]
-    theta: f64,
+    /// Of the rotary angles, one for each pair of a head's values.
+    frequencies: Arc<[f64]>,
 }
 
 impl Attention {
@@ -396,7 +413,7 @@ impl Attention {
             o_proj: dense("o_proj", [wide, width], false, config.residual_std())?,
             heads: config.num_attention_heads,
             heads_kv: config.num_key_value_heads,
-            theta: config.rope_theta,
+            frequencies: config.frequencies(),
         })
     }
 
@@ -406,7 +423,7 @@ impl Attention {
             let [_, width] = y.dims();
             split(y, [batch, time, width])
         };
-        let rotate = |x, heads| ops::rope(x, heads, self.theta, RopeStyle::Halves);
+        let rotate = |x, heads| ops::rope(x, heads, self.frequencies.clone());
         let q = rotate(project(&self.q_proj, x.clone()), self.heads);
         let k = rotate(project(&self.k_proj, x.clone()), self.heads_kv);
         let v = project(&self.v_proj, x);

@@ -44,7 +44,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    fn refused(&self, reason: String) -> ModelError {
+    pub(super) fn refused(&self, reason: String) -> ModelError {
         ModelError::Settings {
             model: self.model.to_owned(),
             reason,

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::error::ModelError;
+use crate::rope::RopeScaling;
 
 mod cache;
 mod encoding;
@@ -77,14 +78,37 @@ impl Base {
             Ok(tokenizer) => TokenizerSource::Built(Box::new(tokenizer)),
             Err(reason) => TokenizerSource::Unknown(reason),
         };
-        Ok(Self {
+        let mut base = Self {
             folder: folder.to_owned(),
             config,
             tokenizer,
             tokenizer_config: gguf::tokenizer_config(&head),
             files: vec![opened(path)?],
             tensors: head.tensors,
-        })
+        };
+        base.read_rope_divisors()?;
+        Ok(base)
+    }
+
+    /// Makes a setting of what GGUF files write down as a tensor.
+    fn read_rope_divisors(&mut self) -> Result<(), ModelError> {
+        let Some(stored) = self.tensors.get(gguf::ROPE_DIVISORS) else {
+            return Ok(());
+        };
+        let shape = stored.shape.clone();
+        if shape.iter().product::<usize>() > ROPE_DIVISORS_MAX {
+            let reason = format!("{} is {shape:?}", gguf::ROPE_DIVISORS);
+            return Err(refused(&self.folder, reason));
+        }
+        let divisors = self.values(gguf::ROPE_DIVISORS, &shape)?;
+        let theta = self.config["rope_theta"].as_f64().unwrap_or_default();
+        let scaling = RopeScaling::from_divisors(&divisors, theta).ok_or_else(|| {
+            let reason = "its rotary angles are not scaled as Llama 3's are";
+            refused(&self.folder, reason)
+        })?;
+        self.tensors.remove(gguf::ROPE_DIVISORS);
+        self.config["rope_scaling"] = scaling.to_hugging_face();
+        Ok(())
     }
 
     fn open_safetensors(folder: &Path) -> Result<Self, ModelError> {
@@ -370,6 +394,8 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 /// Most bytes of `config.json` and of an index.
 const CONFIG_BYTES_MAX: u64 = 1 << 24;
+/// Most divisors of rotary angles: half of the widest head.
+const ROPE_DIVISORS_MAX: usize = 2048;
 /// Most bytes of `tokenizer.json`: vocabularies of 256 thousand tokens take 30 MB.
 const TOKENIZER_BYTES_MAX: u64 = 1 << 26;
 

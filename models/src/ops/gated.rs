@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn_flex::FlexTensor;
 use pulp::{Arch, NullaryFnOnce};
 
-use super::RopeStyle;
 use super::fused::{Fused, contiguous, dims, into_values, tensor, values};
-use super::linear::silu;
+use super::math;
 use super::matmul::by_rows;
 use super::plain::rotations;
 
@@ -93,12 +92,18 @@ impl NullaryFnOnce for GateBack<'_> {
     }
 }
 
+/// x σ(x) and its derivative.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let sigmoid = math::sigmoid(x);
+    (x * sigmoid, sigmoid + x * sigmoid * (1.0 - sigmoid))
+}
+
 /// [`rope`](super::rope).
 #[derive(Debug, Clone)]
 pub(super) struct Rope {
     pub(super) heads: usize,
-    pub(super) theta: f64,
-    pub(super) style: RopeStyle,
+    pub(super) frequencies: Arc<[f64]>,
 }
 
 impl Fused<1> for Rope {
@@ -118,7 +123,7 @@ impl Rope {
     fn turned(&self, x: FlexTensor, sign: f32) -> FlexTensor {
         let shape @ [batch, time, width] = dims::<3>(&x);
         let d = width / self.heads;
-        let turns = Turns::of(time, d / 2, self.theta);
+        let turns = Turns::of(time, &self.frequencies);
         let mut x = into_values(x);
         by_rows(batch * time, 4 * width, [&mut x], |first, _, [rows]| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -127,7 +132,7 @@ impl Rope {
                     .iter()
                     .zip(&turns.sines[at..at + d / 2]);
                 for head in row.chunks_exact_mut(d) {
-                    turn(head, turns.clone(), sign, self.style);
+                    turn(head, turns.clone(), sign);
                 }
             }
         });
@@ -135,28 +140,11 @@ impl Rope {
     }
 }
 
-fn turn<'a>(
-    head: &mut [f32],
-    turns: impl Iterator<Item = (&'a f32, &'a f32)>,
-    sign: f32,
-    style: RopeStyle,
-) {
-    let turned = |a: f32, b: f32, cosine: f32, sine: f32| {
+fn turn<'a>(head: &mut [f32], turns: impl Iterator<Item = (&'a f32, &'a f32)>, sign: f32) {
+    let (low, high) = head.split_at_mut(head.len() / 2);
+    for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(turns) {
         let sine = sign * sine;
-        (a * cosine - b * sine, a * sine + b * cosine)
-    };
-    match style {
-        RopeStyle::Halves => {
-            let (low, high) = head.split_at_mut(head.len() / 2);
-            for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(turns) {
-                (*a, *b) = turned(*a, *b, *cosine, *sine);
-            }
-        }
-        RopeStyle::Interleaved => {
-            for ([a, b], (cosine, sine)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
-                (*a, *b) = turned(*a, *b, *cosine, *sine);
-            }
-        }
+        (*a, *b) = (*a * cosine - *b * sine, *a * sine + *b * cosine);
     }
 }
 
@@ -164,27 +152,25 @@ fn turn<'a>(
 #[derive(Debug)]
 struct Turns {
     time: usize,
-    half: usize,
-    theta: f64,
+    frequencies: Arc<[f64]>,
     cosines: Vec<f32>,
     sines: Vec<f32>,
 }
 
 impl Turns {
     /// All layers of a model want the same, so the last are kept.
-    fn of(time: usize, half: usize, theta: f64) -> Arc<Self> {
+    fn of(time: usize, frequencies: &Arc<[f64]>) -> Arc<Self> {
         static LAST: Mutex<Option<Arc<Turns>>> = Mutex::new(None);
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turns) = last.as_ref()
-            && (turns.time, turns.half, turns.theta) == (time, half, theta)
+            && (turns.time, &turns.frequencies) == (time, frequencies)
         {
             return turns.clone();
         }
-        let (cosines, sines) = rotations(time, half, theta);
+        let (cosines, sines) = rotations(time, frequencies);
         let turns = Arc::new(Self {
             time,
-            half,
-            theta,
+            frequencies: frequencies.clone(),
             cosines,
             sines,
         });

@@ -185,7 +185,6 @@ impl NullaryFnOnce for Epilogue<'_> {
             }
             Activation::Gelu => both(y, slope, gelu),
             Activation::GeluTanh => both(y, slope, gelu_tanh),
-            Activation::Silu => both(y, slope, silu),
         }
     }
 }
@@ -221,13 +220,6 @@ fn gelu_tanh(x: f32) -> (f32, f32) {
     let half = 0.5 + 0.5 * tanh;
     let inner = SCALE * (1.0 + 3.0 * CUBIC * square);
     (x * half, half + 0.5 * x * (1.0 - tanh * tanh) * inner)
-}
-
-/// x σ(x) and its derivative.
-#[inline(always)]
-pub(super) fn silu(x: f32) -> (f32, f32) {
-    let sigmoid = math::sigmoid(x);
-    (x * sigmoid, sigmoid + x * sigmoid * (1.0 - sigmoid))
 }
 
 /// The gradient of the output: as it came, or to be changed to that before the activation.

@@ -36,9 +36,6 @@ pub(crate) enum Activation {
     Gelu,
     /// Its approximation by a hyperbolic tangent (same paper).
     GeluTanh,
-    /// x σ(x), also called swish. No layer has it alone: see [`swiglu`].
-    #[allow(dead_code)]
-    Silu,
 }
 
 /// Which keys a query attends to.
@@ -50,17 +47,6 @@ pub(crate) enum Mask<'a> {
     Causal,
     /// The first so many of its sequence, one number for each sequence, each at least 1.
     Lengths(&'a [usize]),
-}
-
-/// Which values of a head a rotation pairs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RopeStyle {
-    /// i and i + d/2, as Hugging Face lays out weights.
-    Halves,
-    /// 2i and 2i + 1, as GGUF files of the llama family lay them out. Their rows are put into the
-    /// other order when they are read.
-    #[allow(dead_code)]
-    Interleaved,
 }
 
 /// `activation(x w + b)`.
@@ -194,21 +180,18 @@ pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
 }
 
 /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a head of d values at
-/// position p is turned by the angle p · theta^(-2i/d). Positions count from 0.
+/// position p is turned by the angle p · frequencies[i]. Positions count from 0. Pair i is that of
+/// values i and i + d/2, as Hugging Face lays out weights.
 ///
 /// # Shapes
 /// - x: `[batch, time, heads * d]`, d even
+/// - frequencies: `[d / 2]`
 /// - output: the same
-pub(crate) fn rope(x: Tensor<3>, heads: usize, theta: f64, style: RopeStyle) -> Tensor<3> {
+pub(crate) fn rope(x: Tensor<3>, heads: usize, frequencies: Arc<[f64]>) -> Tensor<3> {
     if !supported(&x) {
-        return plain::rope(x, heads, theta, style);
+        return plain::rope(x, heads, &frequencies);
     }
-    let operation = gated::Rope {
-        heads,
-        theta,
-        style,
-    };
-    apply(operation, [Input::of(x)])
+    apply(gated::Rope { heads, frequencies }, [Input::of(x)])
 }
 
 /// `silu(gate) * up` (Shazeer 2020, arXiv:2002.05202).

@@ -7,7 +7,7 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::autocast::{narrow, widen};
-use super::{Activation, Mask, RopeStyle};
+use super::{Activation, Mask};
 
 pub(crate) fn linear(
     x: Tensor<2>,
@@ -29,7 +29,6 @@ pub(crate) fn activate(y: Tensor<2>, activation: Activation) -> Tensor<2> {
         Activation::Relu => relu(y),
         Activation::Gelu => gelu(y),
         Activation::GeluTanh => gelu_approximate(y),
-        Activation::Silu => silu(y),
     }
 }
 
@@ -100,30 +99,28 @@ pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
     x / (square + eps).sqrt() * gamma.unsqueeze::<2>()
 }
 
-pub(crate) fn rope(x: Tensor<3>, heads: usize, theta: f64, style: RopeStyle) -> Tensor<3> {
+pub(crate) fn rope(x: Tensor<3>, heads: usize, frequencies: &[f64]) -> Tensor<3> {
     let [batch, time, width] = x.dims();
     let device = x.device();
     let half = width / heads / 2;
-    let (cosines, sines) = rotations(time, half, theta);
-    // The pairs lie along the last dimension, or along the one before it.
-    let (pair, shape, of_pairs) = match style {
-        RopeStyle::Halves => (3, [batch, time, heads, 2, half], [1, time, 1, 1, half]),
-        RopeStyle::Interleaved => (4, [batch, time, heads, half, 2], [1, time, 1, half, 1]),
-    };
+    let (cosines, sines) = rotations(time, frequencies);
+    let (shape, of_pairs) = ([batch, time, heads, 2, half], [1, time, 1, 1, half]);
     let constant =
         |values: Vec<f32>| Tensor::<5>::from_data(TensorData::new(values, of_pairs), &device);
     let (cosines, sines) = (constant(cosines), constant(sines));
     let x = x.reshape(shape);
-    let (a, b) = (x.clone().narrow(pair, 0, 1), x.narrow(pair, 1, 1));
+    let (a, b) = (x.clone().narrow(3, 0, 1), x.narrow(3, 1, 1));
     let first = a.clone() * cosines.clone() - b.clone() * sines.clone();
     let second = a * sines + b * cosines;
-    Tensor::cat(vec![first, second], pair).reshape([batch, time, width])
+    Tensor::cat(vec![first, second], 3).reshape([batch, time, width])
 }
 
 /// Cosine and sine of each position and pair, `[time, half]` each.
-pub(super) fn rotations(time: usize, half: usize, theta: f64) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn rotations(time: usize, frequencies: &[f64]) -> (Vec<f32>, Vec<f32>) {
     let angles = (0..time).flat_map(|position| {
-        (0..half).map(move |i| position as f64 * theta.powf(-(i as f64) / half as f64))
+        frequencies
+            .iter()
+            .map(move |frequency| position as f64 * frequency)
     });
     angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip()
 }

@@ -38,7 +38,9 @@ pub(crate) fn to_hugging_face(head: &Head) -> Value {
         .text(&key("rope.scaling.type"))
         .filter(|kind| *kind != "none")
     {
-        config.insert("rope_scaling".into(), json!({ "rope_type": kind }));
+        let factor = float("rope.scaling.factor");
+        let scaling = json!({ "rope_type": kind, "factor": factor });
+        config.insert("rope_scaling".into(), scaling);
     }
     let biased = head
         .tensors

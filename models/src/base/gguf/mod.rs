@@ -19,6 +19,7 @@ mod reader;
 mod tokenizer;
 
 pub(crate) use config::to_hugging_face as config;
+pub(crate) use names::ROPE_DIVISORS;
 pub(crate) use tokenizer::{tokenizer, tokenizer_config};
 
 /// A value of the metadata.

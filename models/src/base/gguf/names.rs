@@ -53,12 +53,16 @@ impl Family {
     }
 }
 
+/// By how much each rotary angle is divided. Hugging Face has a setting in place of it.
+pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
 /// Hugging Face's name of a tensor, or none for one that the model does not need.
 pub(super) fn to_hugging_face(name: &str) -> Option<String> {
     let whole = match name {
         "token_embd.weight" => Some("model.embed_tokens.weight"),
         "output_norm.weight" => Some("model.norm.weight"),
         "output.weight" => Some("lm_head.weight"),
+        ROPE_DIVISORS => Some(ROPE_DIVISORS),
         _ => None,
     };
     if let Some(whole) = whole {
