@@ -90,7 +90,11 @@ async fn a_trainer_killed_within_a_round_comes_back_into_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_killed_in_the_middle_of_training_goes_on_from_there() {
     let mut spec = spec(2, 0, 1);
-    spec.training.steps_max = Some(4_000);
+    // Many small steps, which take seconds.
+    spec.training.local_epochs = 100;
+    spec.training.batch_size = 4;
+    spec.training.client_lr = 1e-4;
+    spec.training.steps_max = None;
     let mut world = World::start(spec).await;
     let _aggregator = world.aggregator(None);
     let mut watcher = world.watch();
