@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiBuilder};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
 
 use super::manifest::BaseFile;
 use super::source::HubRepository;
 use crate::error::ModelError;
 
-/// Which hub is asked, and where its files are kept: the environment's (`HF_ENDPOINT`, `HF_HOME`)
-/// unless said otherwise.
+/// Which hub is asked, and where its files are kept: the environment's (`HF_ENDPOINT`, `HF_HOME`,
+/// `HF_TOKEN`) unless said otherwise.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hub {
     other: Option<(String, PathBuf)>,
@@ -28,7 +28,9 @@ impl Hub {
     /// The names of all files of a repository.
     pub(super) fn files(&self, repository: &HubRepository) -> Result<Vec<String>, ModelError> {
         let info = self.api(repository)?.repo(repo(repository)).info();
-        let files = info.map_err(|error| failed(repository, error))?.siblings;
+        let files = info
+            .map_err(|error| failed(repository, told(&error)))?
+            .siblings;
         Ok(files.into_iter().map(|file| file.rfilename).collect())
     }
 
@@ -49,7 +51,7 @@ impl Hub {
                 let api = self.api(repository)?;
                 let remote = api.repo(repo(repository));
                 let metadata = api.metadata(&remote.url(&file.name));
-                let bytes = metadata.map_err(|error| refused(error.to_string()))?.size();
+                let bytes = metadata.map_err(|error| refused(told(&error)))?.size();
                 if bytes as u64 > file.bytes {
                     return Err(refused(format!("{bytes} bytes, expected {}", file.bytes)));
                 }
@@ -60,7 +62,7 @@ impl Hub {
                 };
                 remote
                     .download_with_progress(&file.name, report)
-                    .map_err(|error| refused(error.to_string()))?
+                    .map_err(|error| refused(told(&error)))?
             }
         };
         put(&found, path).map_err(|source| ModelError::File {
@@ -83,7 +85,10 @@ impl Hub {
                 let cache = hf_hub::Cache::new(folder.clone());
                 ApiBuilder::from_cache(cache).with_endpoint(endpoint.clone())
             }
-            None => ApiBuilder::from_env(),
+            None => match std::env::var("HF_TOKEN") {
+                Ok(token) if !token.is_empty() => ApiBuilder::from_env().with_token(Some(token)),
+                _ => ApiBuilder::from_env(),
+            },
         };
         let built = builder.with_retries(RETRIES).build();
         built.map_err(|error| failed(repository, error))
@@ -125,6 +130,19 @@ fn repo(repository: &HubRepository) -> Repo {
     Repo::with_revision(name.clone(), RepoType::Model, revision.clone())
 }
 
+/// What went wrong, and what to do where the hub alone does not say.
+fn told(error: &ApiError) -> String {
+    match error {
+        ApiError::RequestError(cause) if matches!(**cause, ureq::Error::StatusCode(401 | 403)) => {
+            format!(
+                "{error}; the hub has no such repository, or shows it only to those whom its owner \
+                 allows: accept its terms there and log in with `hf auth login`"
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
 fn failed(repository: &HubRepository, reason: impl std::fmt::Display) -> ModelError {
     ModelError::Fetch {
         from: repository.to_string(),
@@ -134,3 +152,15 @@ fn failed(repository: &HubRepository, reason: impl std::fmt::Display) -> ModelEr
 
 /// Attempts beyond the first.
 const RETRIES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_repository_is_told_from_a_missing_file() {
+        let status = |code| ApiError::RequestError(Box::new(ureq::Error::StatusCode(code)));
+        assert!(told(&status(401)).contains("hf auth login"));
+        assert!(!told(&status(404)).contains("hf auth login"));
+    }
+}

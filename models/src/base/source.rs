@@ -12,7 +12,7 @@ use crate::error::ModelError;
 /// `https://host/folder`, or a folder.
 ///
 /// The hub's address and cache are those of Hugging Face's own tools: `HF_ENDPOINT` and `HF_HOME`
-/// are respected, and a token in `HF_HOME` is used.
+/// are respected, and the token in `HF_TOKEN` or, else, in `HF_HOME` is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum BaseSource {
