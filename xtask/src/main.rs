@@ -21,8 +21,8 @@ enum Xtask {
     Contracts,
     /// Static analysis of the contracts with Slither; any finding is an error.
     Slither,
-    /// Compares wgpu with the CPU, on Mesa's software Vulkan where there is no GPU. Compiles for half
-    /// an hour on two cores, and computes for minutes.
+    /// Compares wgpu with the CPU, on Mesa's software Vulkan where there is no GPU. Compiles for
+    /// twenty minutes on two cores, and computes for seconds.
     TestWgpu,
     /// Type-checks the CUDA backend and the tests of GPUs; needs neither a GPU nor CUDA.
     CheckCuda,

@@ -31,8 +31,7 @@ struct Matrix {
 
 impl Blocks {
     /// The matrix as `precision` wants it, or none where that is floating point: for bases that
-    /// are not quantized, for rows that fill no whole number of blocks, and on devices other than
-    /// the CPU, which multiply floating point only.
+    /// are not quantized, and for rows that fill no whole number of blocks.
     ///
     /// `inputs_first` says that `raw` is `[inputs, outputs]`.
     ///
@@ -42,11 +41,7 @@ impl Blocks {
         raw: RawTensor,
         inputs_first: bool,
         precision: FrozenPrecision,
-        device: &Device,
     ) -> Result<Option<Self>, ModelError> {
-        if !on_cpu(device) {
-            return Ok(None);
-        }
         let ((&[inputs, outputs], true) | (&[outputs, inputs], false)) =
             (raw.shape.as_slice(), inputs_first)
         else {
@@ -142,6 +137,18 @@ impl Blocks {
     /// All of it as numbers, `[outputs, inputs]`.
     pub(super) fn dense(&self) -> Tensor<2> {
         Tensor::from_primitive::<Flex>(self.0.decoded(0, self.0.outputs))
+    }
+
+    /// All of it as numbers, row by row.
+    pub(super) fn values(&self) -> Vec<f32> {
+        let Matrix {
+            outputs, inputs, ..
+        } = *self.0;
+        let mut values = vec![0.0; outputs * inputs];
+        for (row, values) in values.chunks_exact_mut(inputs).enumerate() {
+            self.0.decode(row, values);
+        }
+        values
     }
 
     fn forward(&self, x: &FlexTensor) -> FlexTensor {
@@ -242,8 +249,8 @@ impl Backward<Flex, 1> for Times {
     }
 }
 
-/// Whether a device is burn's CPU backend, with autodiff or without.
-fn on_cpu(device: &Device) -> bool {
+/// Whether a device is burn's CPU backend, with autodiff or without: it alone computes with blocks.
+pub(super) fn on_cpu(device: &Device) -> bool {
     let one = Tensor::<1>::zeros([1], &device.clone().inner());
     one.try_into_primitive::<Flex>().is_ok()
 }

@@ -22,6 +22,7 @@ mod linear;
 mod norm;
 
 pub(crate) use blocks::Blocks;
+use blocks::on_cpu;
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
@@ -160,7 +161,13 @@ impl<'a> Builder<'a> {
         let (outputs_first, precision) = (self.naming.outputs_first, self.precision());
         let blocks = self.blocks(&weight, [inputs, outputs], outputs_first, precision)?;
         let mut linear = match blocks {
-            Some(blocks) => Linear::quantized(blocks, bias),
+            Some(blocks) if on_cpu(&self.device) => Linear::quantized(blocks, bias),
+            // The same numbers, so that every node computes the same model.
+            Some(blocks) => {
+                let values = transposed(&blocks.values(), outputs, inputs);
+                let shape = [inputs, outputs];
+                Linear::new(self.weight(&weight, shape, Init::Zeros, Some(values)), bias)
+            }
             None => Linear::new(self.matrix(&weight, [inputs, outputs], std)?, bias),
         };
         if let Some(adapter) = adapter {
@@ -218,8 +225,18 @@ impl<'a> Builder<'a> {
             other => other,
         };
         // Written row by row, as a dense layer that maps back to the vocabulary.
-        if let Some(blocks) = self.blocks(&name, [width, rows], true, precision)? {
-            return Ok(Embedding::quantized(blocks));
+        match self.blocks(&name, [width, rows], true, precision)? {
+            Some(blocks) if on_cpu(&self.device) => return Ok(Embedding::quantized(blocks)),
+            Some(blocks) => {
+                let (shape, values) = ([rows, width], Some(blocks.values()));
+                return Ok(Embedding::new(self.weight(
+                    &name,
+                    shape,
+                    Init::Zeros,
+                    values,
+                )));
+            }
+            None => {}
         }
         Ok(Embedding::new(rows_first.matrix(
             &name,
@@ -276,8 +293,7 @@ impl<'a> Builder<'a> {
         Ok(self.weight(path, shape, Init::Normal(std), values))
     }
 
-    /// A frozen matrix in quantized blocks, if the adapter asks for them and the device can use
-    /// them.
+    /// A frozen matrix in quantized blocks, if the adapter asks for them.
     fn blocks(
         &self,
         path: &str,
@@ -294,7 +310,7 @@ impl<'a> Builder<'a> {
         } else {
             base.read(&name, &[inputs, outputs])?
         };
-        Blocks::new(raw, !outputs_first, precision, &self.device)
+        Blocks::new(raw, !outputs_first, precision)
     }
 
     /// How frozen matrices are kept.

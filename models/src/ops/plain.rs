@@ -1,7 +1,9 @@
 //! Each operation composed of burn's own: for every device and number format, and what the tests
 //! hold the fused versions against. Contracts and shapes are in [`super`].
 
-use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
+use std::f64::consts::FRAC_1_SQRT_2;
+
+use burn::tensor::activation::{gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -27,7 +29,8 @@ pub(crate) fn activate(y: Tensor<2>, activation: Activation) -> Tensor<2> {
     match activation {
         Activation::Identity => y,
         Activation::Relu => relu(y),
-        Activation::Gelu => gelu(y),
+        // Not burn's own, whose gradient is that of another approximation (by up to 5e-4).
+        Activation::Gelu => y.clone() * ((y * FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
         Activation::GeluTanh => gelu_approximate(y),
     }
 }
@@ -55,20 +58,31 @@ pub(crate) fn attention(
     let device = q.device();
     let d = width / heads;
     assert_eq!(heads % heads_kv, 0, "heads in groups of equal size");
-    let per_head = |x: Tensor<3>, heads: usize| x.reshape([batch, time, heads, d]).swap_dims(1, 2);
-    let shared = |x: Tensor<3>| {
-        let group = heads / heads_kv;
-        let x = per_head(x, heads_kv).unsqueeze_dim::<5>(2);
-        x.repeat_dim(2, group).reshape([batch, heads, time, d])
+    // Heads that share keys are rows of one product, so that nothing is repeated. (wgpu's gradient of
+    // `repeat_dim` is wrong where what comes back is transposed, burn 0.22.1.)
+    let group = heads / heads_kv;
+    let per_head = |x: Tensor<3>, heads: usize| {
+        let x = x.reshape([batch, time, heads, d]).swap_dims(1, 2);
+        x.reshape([batch * heads_kv, heads / heads_kv * time, d])
     };
-    let (q, k, v) = (per_head(q, heads), shared(k), shared(v));
-    let scores = widen(narrow(q).matmul(narrow(k).swap_dims(2, 3))) / (d as f64).sqrt();
+    let (q, k, v) = (
+        per_head(q, heads),
+        per_head(k, heads_kv),
+        per_head(v, heads_kv),
+    );
+    let scores = widen(narrow(q).matmul(narrow(k).swap_dims(1, 2))) / (d as f64).sqrt();
+    let hide = |scores: Tensor<3>, hidden: Tensor<4, Bool>| {
+        let hidden = hidden.expand([batch, heads, time, time]);
+        scores.mask_fill(
+            hidden.reshape([batch * heads_kv, group * time, time]),
+            HIDDEN,
+        )
+    };
     let scores = match mask {
         Mask::None => scores,
         Mask::Causal => {
             let hidden = Tensor::<2, Bool>::tril_mask([time, time], 0, &device);
-            let hidden = hidden.unsqueeze::<4>().expand([batch, heads, time, time]);
-            scores.mask_fill(hidden, HIDDEN)
+            hide(scores, hidden.unsqueeze())
         }
         Mask::Lengths(lengths) => {
             assert_eq!(lengths.len(), batch, "one length for each sequence");
@@ -77,12 +91,12 @@ pub(crate) fn attention(
                 .flat_map(|&length| (0..time).map(move |key| key >= length))
                 .collect();
             let hidden = TensorData::new(hidden, [batch, 1, 1, time]);
-            let hidden = Tensor::<4, Bool>::from_data(hidden, &device);
-            scores.mask_fill(hidden.expand([batch, heads, time, time]), HIDDEN)
+            hide(scores, Tensor::from_data(hidden, &device))
         }
     };
-    let y = widen(narrow(softmax(scores, 3)).matmul(narrow(v)));
-    y.swap_dims(1, 2).reshape([batch, time, width])
+    let y = widen(narrow(softmax(scores, 2)).matmul(narrow(v)));
+    let y = y.reshape([batch, heads, time, d]).swap_dims(1, 2);
+    y.reshape([batch, time, width])
 }
 
 /// The score of a key that is not attended: finite, so that no difference of two is NaN.
