@@ -141,14 +141,7 @@ impl Blocks {
 
     /// All of it as numbers, row by row.
     pub(super) fn values(&self) -> Vec<f32> {
-        let Matrix {
-            outputs, inputs, ..
-        } = *self.0;
-        let mut values = vec![0.0; outputs * inputs];
-        for (row, values) in values.chunks_exact_mut(inputs).enumerate() {
-            self.0.decode(row, values);
-        }
-        values
+        self.0.values(0, self.0.outputs)
     }
 
     fn forward(&self, x: &FlexTensor) -> FlexTensor {
@@ -216,13 +209,21 @@ impl Matrix {
 
     /// `rows` rows as numbers, `[rows, inputs]`.
     fn decoded(&self, from: usize, rows: usize) -> FlexTensor {
+        FlexTensor::from_data(TensorData::new(
+            self.values(from, rows),
+            [rows, self.inputs],
+        ))
+    }
+
+    /// `rows` rows as numbers, one after the other.
+    fn values(&self, from: usize, rows: usize) -> Vec<f32> {
         let mut values = vec![0.0_f32; rows * self.inputs];
         values
             .par_chunks_exact_mut(self.inputs)
             .with_min_len(16)
             .enumerate()
             .for_each(|(row, values)| self.decode(from + row, values));
-        FlexTensor::from_data(TensorData::new(values, [rows, self.inputs]))
+        values
     }
 }
 
